@@ -1,0 +1,10 @@
+//! Whether a request may happen, and under which duties.
+//!
+//! This crate refuses by default: no policy set, no scope, no consent, an error anywhere, and the answer is a
+//! [`reason::Reason`], never a permit. It is pure: `now`, facts and limits arrive as arguments.
+
+pub mod consent;
+pub mod partner;
+pub mod purpose;
+pub mod reason;
+pub mod subject;

@@ -1,0 +1,71 @@
+//! What is known of a partner, checked once when its file is loaded.
+
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use crate::purpose::PurposeOfUse;
+
+/// The facts of one partner file that decisions rest on. Built by `gateway::config` from a checked file.
+#[derive(Clone, Debug)]
+pub struct Partner {
+    pub client_id: Arc<str>,
+    pub name: String,
+    pub status: Status,
+    /// The registered scope ceiling, in SMART v2 text; a token's scopes never reach beyond it.
+    pub scopes: Vec<String>,
+    pub purposes_of_use: Vec<PurposeOfUse>,
+    pub part2: Part2,
+    /// How a Consent's actor may name this partner.
+    pub consent_recipients: Vec<Recipient>,
+    pub jurisdiction: String,
+    /// When the business associate agreement (45 CFR 164.504(e)) or QSOA stops to be valid.
+    pub baa_expires: Option<OffsetDateTime>,
+    pub assessment_expires: Option<OffsetDateTime>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    Active,
+    Suspended,
+}
+
+/// On which lawful basis a partner may get Part 2 records, and how what is withheld looks to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Part2 {
+    pub basis: Part2Basis,
+    pub redaction: Redaction,
+}
+
+/// The lawful bases of 42 CFR Part 2 that a partner may be registered under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part2Basis {
+    /// No basis: Part 2 records are never disclosed to this partner.
+    None,
+    /// The patient's written consent (2.31, 2.33).
+    Consent,
+    /// The patient's own access (2.23).
+    Patient,
+    /// Within the program, or its qualified service organization (2.12(c)(3), (4)).
+    Program,
+    /// Research (2.52).
+    Research,
+    /// Audit and evaluation (2.53).
+    Audit,
+}
+
+/// How a redaction shows (product.md section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Redaction {
+    Marked,
+    Silent,
+}
+
+/// One way in which a Consent's `provision.actor.reference` names a recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Recipient {
+    /// A literal reference, `Organization/x`.
+    Reference(String),
+    /// A logical reference by identifier.
+    Identifier { system: String, value: String },
+}
