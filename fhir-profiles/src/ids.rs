@@ -32,10 +32,7 @@ impl FromStr for ResourceType {
     type Err = UnknownResourceType;
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         match RESOURCE_TYPES.binary_search(&s) {
-            Ok(at) => RESOURCE_TYPES
-                .get(at)
-                .map(|name| Self(name))
-                .ok_or(UnknownResourceType(())),
+            Ok(at) => RESOURCE_TYPES.get(at).map(|name| Self(name)).ok_or(UnknownResourceType(())),
             Err(_) => Err(UnknownResourceType(())),
         }
     }
@@ -274,40 +271,20 @@ mod tests {
         assert!(RESOURCE_TYPES.is_sorted());
         assert_eq!(RESOURCE_TYPES.len(), 146);
         for name in RESOURCE_TYPES {
-            assert_eq!(
-                name.parse::<ResourceType>().map(ResourceType::as_str),
-                Ok(*name)
-            );
+            assert_eq!(name.parse::<ResourceType>().map(ResourceType::as_str), Ok(*name));
         }
     }
 
     #[test]
     fn a_type_is_matched_exactly() {
-        for wrong in [
-            "patient",
-            "Patient ",
-            "Resource",
-            "DomainResource",
-            "",
-            "Patients",
-        ] {
+        for wrong in ["patient", "Patient ", "Resource", "DomainResource", "", "Patients"] {
             assert!(wrong.parse::<ResourceType>().is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn traversal_in_an_id_is_refused() {
-        for wrong in [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "a b",
-            "a%2e",
-            "é",
-            "a\0",
-            &"x".repeat(65),
-        ] {
+        for wrong in ["", ".", "..", "a/b", "a b", "a%2e", "é", "a\0", &"x".repeat(65)] {
             assert!(wrong.parse::<LogicalId>().is_err(), "{wrong}");
         }
         for right in ["a", "A-1.b", "...", &"x".repeat(64)] {

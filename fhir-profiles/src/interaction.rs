@@ -38,3 +38,35 @@ pub struct Parameter {
     pub name: String,
     pub value: String,
 }
+
+/// Which SMART scope letter an access needs: `c r u d s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Access {
+    Create,
+    Read,
+    Update,
+    Delete,
+    Search,
+}
+
+/// One type that a request reaches, and how. Scope, policy and label must agree on every one (rule 2: touched facts).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Touched {
+    pub kind: ResourceType,
+    pub access: Access,
+    /// The instance named by the request, where there is one.
+    pub id: Option<LogicalId>,
+    /// The search path that reaches the type; [`Path::Target`] for the type that is asked for.
+    pub path: Path,
+}
+
+/// How a search reaches a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Path {
+    Target,
+    Include,
+    RevInclude,
+    Chain,
+    Has,
+    Sort,
+}

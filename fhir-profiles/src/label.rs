@@ -37,11 +37,7 @@ struct Row {
 }
 
 const fn row(kind: LabelKind, code: &'static str, implies: &'static [&'static str]) -> Row {
-    Row {
-        kind,
-        code,
-        implies,
-    }
+    Row { kind, code, implies }
 }
 
 use LabelKind::{Confidentiality, Integrity, Law, Mark, Obligation, Refrain, Sensitivity, Unknown};
@@ -253,9 +249,7 @@ impl LabelSet {
 
     /// The highest confidentiality in the set (high-water mark).
     pub fn confidentiality(self) -> Option<Label> {
-        self.iter()
-            .filter(|label| label.kind() == Confidentiality)
-            .last()
+        self.iter().filter(|label| label.kind() == Confidentiality).last()
     }
 }
 
@@ -296,22 +290,15 @@ mod tests {
 
     #[test]
     fn part2_is_read_under_both_systems_and_no_other() {
-        assert_eq!(
-            Label::from_coding(ACT_CODE, "42CFRPart2"),
-            Some(Label::PART2)
-        );
-        assert_eq!(
-            Label::from_coding(ACT_US_PRIVACY_LAW, "42CFRPart2"),
-            Some(Label::PART2)
-        );
+        assert_eq!(Label::from_coding(ACT_CODE, "42CFRPart2"), Some(Label::PART2));
+        assert_eq!(Label::from_coding(ACT_US_PRIVACY_LAW, "42CFRPart2"), Some(Label::PART2));
         assert_eq!(Label::from_coding(CONFIDENTIALITY, "42CFRPart2"), None);
         assert_eq!(Label::from_coding("urn:other", "42CFRPart2"), None);
     }
 
     #[test]
     fn sud_covers_alcohol_and_opioid_use_disorder_and_eth_stands_beside_it() {
-        let opioid = LabelSet::EMPTY
-            .with(Label::by_code("OPIOIDUD", &[Sensitivity]).unwrap_or(Label::UNKNOWN));
+        let opioid = LabelSet::EMPTY.with(Label::by_code("OPIOIDUD", &[Sensitivity]).unwrap_or(Label::UNKNOWN));
         assert!(opioid.contains(Label::SUD));
         assert!(!LabelSet::EMPTY.with(Label::ETH).contains(Label::SUD));
         assert!(!LabelSet::EMPTY.with(Label::SUD).contains(Label::ETH));

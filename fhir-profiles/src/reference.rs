@@ -6,16 +6,9 @@ use crate::ids::{InstanceId, LogicalId, ResourceType};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reference {
     /// `Type/id` or `Type/id/_history/v`.
-    Relative {
-        instance: InstanceId,
-        version: Option<LogicalId>,
-    },
+    Relative { instance: InstanceId, version: Option<LogicalId> },
     /// `https://host/base/Type/id[/_history/v]`.
-    Absolute {
-        base: Box<str>,
-        instance: InstanceId,
-        version: Option<LogicalId>,
-    },
+    Absolute { base: Box<str>, instance: InstanceId, version: Option<LogicalId> },
     /// `#id`, or `#` for the container itself.
     Contained(Box<str>),
     /// `urn:uuid:…` or `urn:oid:…`, resolved by `fullUrl` in the same Bundle.
@@ -47,9 +40,7 @@ impl Reference {
         };
         let (base, kind, id) = match parts.as_slice() {
             [kind, id] if !absolute => (None, kind, id),
-            [base @ .., kind, id] if absolute && base.len() >= 3 => {
-                (Some(base.join("/")), kind, id)
-            }
+            [base @ .., kind, id] if absolute && base.len() >= 3 => (Some(base.join("/")), kind, id),
             _ => return Self::Opaque,
         };
         let (Ok(kind), Ok(id)) = (kind.parse::<ResourceType>(), id.parse::<LogicalId>()) else {
@@ -58,11 +49,7 @@ impl Reference {
         let instance = InstanceId { kind, id };
         match base {
             None => Self::Relative { instance, version },
-            Some(base) => Self::Absolute {
-                base: base.into(),
-                instance,
-                version,
-            },
+            Some(base) => Self::Absolute { base: base.into(), instance, version },
         }
     }
 
@@ -70,9 +57,7 @@ impl Reference {
     pub fn on_server(&self, bases: &[&str]) -> Option<&InstanceId> {
         match self {
             Self::Relative { instance, .. } => Some(instance),
-            Self::Absolute { base, instance, .. } if bases.iter().any(|b| *b == &**base) => {
-                Some(instance)
-            }
+            Self::Absolute { base, instance, .. } if bases.iter().any(|b| *b == &**base) => Some(instance),
             Self::Absolute { .. } | Self::Contained(_) | Self::Urn(_) | Self::Opaque => None,
         }
     }
@@ -85,14 +70,7 @@ mod tests {
     #[track_caller]
     fn names(text: &str, expected: Option<&str>) {
         let reference = Reference::parse(text);
-        assert_eq!(
-            reference
-                .on_server(&["https://ehr/fhir"])
-                .map(InstanceId::relative)
-                .as_deref(),
-            expected,
-            "{text}"
-        );
+        assert_eq!(reference.on_server(&["https://ehr/fhir"]).map(InstanceId::relative).as_deref(), expected, "{text}");
     }
 
     #[test]

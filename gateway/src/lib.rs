@@ -1,1 +1,6 @@
+//! The gateway: the thin shell around `policy` and `fhir-profiles`.
+//!
+//! It forwards nothing without a permit, answers nothing that it did not record, and shows nothing that it did not
+//! understand. The journey of a request is the order of the modules below.
 
+pub mod clock;

@@ -71,10 +71,7 @@ impl PurposeOfUse {
     }
 
     pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|purpose| purpose.code() == code)
+        Self::ALL.iter().copied().find(|purpose| purpose.code() == code)
     }
 
     /// The purpose directly above, if any.
