@@ -1,0 +1,33 @@
+//! The command line: one file a verb.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A FHIR-aware zero-trust API gateway.
+#[derive(Parser, Debug)]
+#[command(name = "fhirwall", version, about, long_about = None)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {}
+
+/// Exit codes of every verb (product.md section 2).
+pub mod exit {
+    /// Findings, or a refusal.
+    pub const FINDINGS: u8 = 1;
+    /// Wrong usage, or a bad configuration.
+    pub const USAGE: u8 = 2;
+    /// A needed service is out of reach.
+    pub const OUT_OF_REACH: u8 = 3;
+}
+
+impl Cli {
+    /// Runs the verb.
+    pub fn run(self) -> ExitCode {
+        match self.verb {}
+    }
+}
