@@ -42,9 +42,11 @@ const fn row(kind: LabelKind, code: &'static str, implies: &'static [&'static st
 
 use LabelKind::{Confidentiality, Integrity, Law, Mark, Obligation, Refrain, Sensitivity, Unknown};
 
+const UNKNOWN_ROW: Row = row(Unknown, "unknown", &[]);
+
 /// Sorted by nothing but history: the index is the identity, so rows are only ever added at the end.
 const ROWS: &[Row] = &[
-    row(Unknown, "unknown", &[]),
+    UNKNOWN_ROW,
     row(Confidentiality, "U", &[]),
     row(Confidentiality, "L", &[]),
     row(Confidentiality, "M", &[]),
@@ -143,7 +145,7 @@ impl Label {
     pub const REDACTED: Self = Self(72);
 
     fn row(self) -> &'static Row {
-        ROWS.get(usize::from(self.0)).unwrap_or(&ROWS[0])
+        ROWS.get(usize::from(self.0)).unwrap_or(&UNKNOWN_ROW)
     }
 
     pub fn code(self) -> &'static str {

@@ -57,7 +57,7 @@ impl Reference {
     pub fn on_server(&self, bases: &[&str]) -> Option<&InstanceId> {
         match self {
             Self::Relative { instance, .. } => Some(instance),
-            Self::Absolute { base, instance, .. } if bases.iter().any(|b| *b == &**base) => Some(instance),
+            Self::Absolute { base, instance, .. } if bases.contains(&&**base) => Some(instance),
             Self::Absolute { .. } | Self::Contained(_) | Self::Urn(_) | Self::Opaque => None,
         }
     }

@@ -5,3 +5,6 @@
 
 pub mod cli;
 pub mod clock;
+pub mod forward;
+pub mod listen;
+pub mod refusal;

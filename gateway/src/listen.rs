@@ -1,0 +1,239 @@
+//! Stage 1: accept TLS 1.3, verify the client chain and revocation, and name the peer once per connection.
+//!
+//! Our own accept loop in front of pingora's HTTP sessions: pingora's listener cannot refuse TLS 1.2, has no cap on
+//! connections, and waits a minute for a handshake. `docs/adr/0001-own-listener.md` has the reasons.
+
+mod connection;
+pub mod front;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use fhirwall_certs::peer::PeerIdentity;
+use http::{HeaderMap, Method, StatusCode};
+use pingora::apps::ServerApp;
+use pingora::listeners::tls::Acceptor;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::{GetSocketDigest, Ssl, Stream};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::timeout;
+use tracing::{debug, info};
+
+use connection::ConnectionApp;
+
+/// What a listener allows a connection to cost before it has proved anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Open connections; further ones wait in the kernel's queue.
+    pub connections: usize,
+    /// From accept to the end of the TLS handshake.
+    pub handshake: Duration,
+    /// For a request's whole header, from its first byte; also from the handshake to the first request.
+    pub header: Duration,
+    /// Between two requests of a connection.
+    pub idle: Duration,
+    /// For a request's whole body.
+    pub body: Duration,
+    /// Bytes of a request's header.
+    pub header_bytes: usize,
+    /// Bytes of a request's body.
+    pub request_bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            handshake: Duration::from_secs(5),
+            header: Duration::from_secs(6),
+            idle: Duration::from_secs(60),
+            body: Duration::from_secs(30),
+            header_bytes: 16 * 1024,
+            request_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// Who is at the other end of a connection, found out once.
+#[derive(Debug)]
+pub struct Connection {
+    /// The verified client certificate, where one was presented.
+    pub peer: Option<Arc<PeerIdentity>>,
+    pub address: SocketAddr,
+    /// The server name of the TLS handshake.
+    pub server_name: Option<String>,
+}
+
+/// One request, read within bounds and free of what HTTP parsers disagree on.
+#[derive(Debug)]
+pub struct Request {
+    pub method: Method,
+    /// The raw path, starting with `/`.
+    pub path: String,
+    /// The raw query, without `?`.
+    pub query: Option<String>,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// What goes back. The body is whole before its first byte is sent.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// To be told how the sending ended.
+    pub ending: Option<Box<dyn Ending>>,
+}
+
+/// Is told once how the sending of an answer ended.
+pub trait Ending: Send + fmt::Debug {
+    fn ended(self: Box<Self>, bytes_sent: usize, complete: bool);
+}
+
+/// What a listener serves.
+#[async_trait]
+pub trait Application: Send + Sync + 'static {
+    /// Answers one request. Never fails: what goes wrong is an answer too.
+    async fn answer(&self, connection: &Connection, request: Request) -> Answer;
+    /// Answers what the front filter, or the reading of the request, refused.
+    async fn refuse(&self, connection: &Connection, refusal: front::FrontRefusal) -> Answer;
+}
+
+/// Counts the requests under way, and says when there are none.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    requests: AtomicUsize,
+    idle: Notify,
+}
+
+impl InFlight {
+    fn enter(self: &Arc<Self>) -> InFlightGuard {
+        self.requests.fetch_add(1, Ordering::AcqRel);
+        InFlightGuard(Arc::clone(self))
+    }
+
+    pub fn count(&self) -> usize {
+        self.requests.load(Ordering::Acquire)
+    }
+
+    /// Resolves when no request is under way.
+    pub async fn until_idle(&self) {
+        loop {
+            let notified = self.idle.notified();
+            if self.count() == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+struct InFlightGuard(Arc<InFlight>);
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        if self.0.requests.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+/// A TLS listener. Its whole TLS configuration (certificates, client CA, CRLs) is swapped by storing into `tls`.
+pub struct Listener {
+    pub tls: Arc<ArcSwap<ServerConfig>>,
+    pub application: Arc<dyn Application>,
+    pub bounds: Bounds,
+    pub in_flight: Arc<InFlight>,
+    slots: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
+impl Listener {
+    pub fn new(
+        tls: Arc<ArcSwap<ServerConfig>>,
+        application: Arc<dyn Application>,
+        bounds: Bounds,
+        in_flight: Arc<InFlight>,
+    ) -> Self {
+        Self { tls, application, bounds, in_flight, slots: Arc::new(Semaphore::new(bounds.connections)) }
+    }
+
+    /// Accepts until `shutdown` turns true. Connections then finish the requests they have and close.
+    pub async fn serve(self: Arc<Self>, sockets: TcpListener, mut shutdown: watch::Receiver<bool>) {
+        loop {
+            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop) => return,
+                accepted = sockets.accept() => accepted,
+            };
+            match accepted {
+                Ok((tcp, address)) => {
+                    let listener = Arc::clone(&self);
+                    let shutdown = shutdown.clone();
+                    tokio::spawn(async move {
+                        listener.connection(tcp, address, shutdown).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, or a connection that died in the queue: neither ends the listener.
+                    info!(%error, "accept failed");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, tcp: TcpStream, address: SocketAddr, shutdown: watch::Receiver<bool>) {
+        if tcp.set_nodelay(true).is_err() {
+            return;
+        }
+        let mut l4: L4Stream = tcp.into();
+        let digest = pingora::protocols::SocketDigest::from_raw_fd(l4.as_raw_fd());
+        if digest.peer_addr.set(Some(address.into())).is_err() {
+            return;
+        }
+        l4.set_socket_digest(digest);
+        let acceptor = Acceptor::from_server_config(self.tls.load_full());
+        let Ok(Ok(tls)) = timeout(self.bounds.handshake, acceptor.tls_handshake(l4)).await else {
+            debug!("handshake refused");
+            return;
+        };
+        let Some(connection) = identify_peer(&tls, address) else {
+            debug!("client certificate not understood");
+            return;
+        };
+        let app = Arc::new(ConnectionApp::new(Arc::clone(&self), connection));
+        let watchdog = app.first_request_watchdog();
+        let stream: Stream = Box::new(tls);
+        tokio::select! {
+            _ = app.process_new(stream, &shutdown) => {}
+            () = watchdog => debug!("no request within the header deadline"),
+        }
+    }
+}
+
+fn identify_peer(tls: &impl Ssl, address: SocketAddr) -> Option<Connection> {
+    let ssl = tls.get_ssl()?;
+    let peer = match ssl.peer_cert_chain_der() {
+        Some(chain) if !chain.is_empty() => Some(Arc::new(PeerIdentity::from_leaf_der(chain.first()?).ok()?)),
+        Some(_) | None => None,
+    };
+    Some(Connection { peer, address, server_name: ssl.server_name().map(str::to_owned) })
+}
