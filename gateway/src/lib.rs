@@ -6,5 +6,7 @@
 pub mod cli;
 pub mod clock;
 pub mod forward;
+pub mod links;
 pub mod listen;
 pub mod refusal;
+pub mod telemetry;

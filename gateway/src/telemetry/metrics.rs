@@ -1,0 +1,231 @@
+//! The metrics, by the names of product.md section 5, over OpenTelemetry and served to Prometheus.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Gauge, Histogram, MeterProvider};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Encoder, Registry, TextEncoder};
+use thiserror::Error;
+
+/// Partners beyond this many are counted as `other`: a label's cardinality is bounded.
+const MAX_PARTNERS: usize = 200;
+/// Upper bounds of the duration histograms, in seconds.
+const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Why metrics cannot be served.
+#[derive(Debug, Error)]
+pub enum MetricsError {
+    #[error("the Prometheus exporter cannot be built")]
+    Exporter,
+    #[error("the metrics cannot be written as text")]
+    Encode(#[source] prometheus::Error),
+}
+
+/// Every metric of the gateway.
+pub struct Metrics {
+    registry: Registry,
+    _provider: SdkMeterProvider,
+    requests: Counter<u64>,
+    request_seconds: Histogram<f64>,
+    stage_seconds: Histogram<f64>,
+    decisions: Counter<u64>,
+    redactions: Counter<u64>,
+    consent_evaluations: Counter<u64>,
+    ratelimit_rejections: Counter<u64>,
+    risk_events: Counter<u64>,
+    jwks_refresh: Counter<u64>,
+    audit_records: Counter<u64>,
+    audit_chain_breaks: Counter<u64>,
+    config_generation: Gauge<u64>,
+    config_reloads: Counter<u64>,
+    certificate_expiry: Gauge<f64>,
+    partners: Mutex<HashSet<String>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics(..)")
+    }
+}
+
+/// One finished request, in labels of closed sets.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLabels<'a> {
+    pub interaction: &'static str,
+    pub resource_type: &'static str,
+    pub status: u16,
+    pub partner: &'a str,
+}
+
+impl Metrics {
+    pub fn new() -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .without_target_info()
+            .build()
+            .map_err(|_| MetricsError::Exporter)?;
+        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let meter = provider.meter("fhirwall");
+        let seconds = |name: &'static str| meter.f64_histogram(name).with_boundaries(SECONDS.to_vec()).build();
+        let count = |name: &'static str| meter.u64_counter(name).build();
+        let metrics = Self {
+            requests: count("fhirwall_requests"),
+            request_seconds: seconds("fhirwall_request_duration_seconds"),
+            stage_seconds: seconds("fhirwall_stage_duration_seconds"),
+            decisions: count("fhirwall_decisions"),
+            redactions: count("fhirwall_redactions"),
+            consent_evaluations: count("fhirwall_consent_evaluations"),
+            ratelimit_rejections: count("fhirwall_ratelimit_rejections"),
+            risk_events: count("fhirwall_risk_events"),
+            jwks_refresh: count("fhirwall_jwks_refresh"),
+            audit_records: count("fhirwall_audit_records"),
+            audit_chain_breaks: count("fhirwall_audit_chain_breaks"),
+            config_generation: meter.u64_gauge("fhirwall_config_generation").build(),
+            config_reloads: count("fhirwall_config_reloads"),
+            certificate_expiry: meter.f64_gauge("fhirwall_certificate_expiry_seconds").build(),
+            partners: Mutex::new(HashSet::new()),
+            registry,
+            _provider: provider.clone(),
+        };
+        let build = meter.u64_gauge("fhirwall_build_info").build();
+        build.record(1, &[KeyValue::new("version", env!("CARGO_PKG_VERSION"))]);
+        metrics.audit_chain_breaks.add(0, &[]);
+        Ok(metrics)
+    }
+
+    /// The exposition text for `/metrics`.
+    pub fn text(&self) -> Result<String, MetricsError> {
+        let mut out = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut out).map_err(MetricsError::Encode)?;
+        Ok(String::from_utf8_lossy(&out).into_owned())
+    }
+
+    fn partner(&self, partner: &str) -> String {
+        let Ok(mut known) = self.partners.lock() else { return "other".to_owned() };
+        if known.contains(partner) {
+            return partner.to_owned();
+        }
+        if known.len() >= MAX_PARTNERS {
+            return "other".to_owned();
+        }
+        known.insert(partner.to_owned());
+        partner.to_owned()
+    }
+
+    pub fn request(&self, labels: RequestLabels<'_>, took: Duration) {
+        let attributes = [
+            KeyValue::new("interaction", labels.interaction),
+            KeyValue::new("resource_type", labels.resource_type),
+            KeyValue::new("status", i64::from(labels.status)),
+            KeyValue::new("partner", self.partner(labels.partner)),
+        ];
+        self.requests.add(1, &attributes);
+        self.request_seconds.record(took.as_secs_f64(), &[]);
+    }
+
+    pub fn stage(&self, stage: &'static str, took: Duration) {
+        self.stage_seconds.record(took.as_secs_f64(), &[KeyValue::new("stage", stage)]);
+    }
+
+    pub fn decision(&self, decision: &'static str, reason: &'static str, mode: &'static str) {
+        let attributes =
+            [KeyValue::new("decision", decision), KeyValue::new("reason", reason), KeyValue::new("mode", mode)];
+        self.decisions.add(1, &attributes);
+    }
+
+    pub fn redaction(&self, label: &'static str, level: &'static str, count: u64) {
+        self.redactions.add(count, &[KeyValue::new("label", label), KeyValue::new("level", level)]);
+    }
+
+    pub fn consent_evaluation(&self, outcome: &'static str) {
+        self.consent_evaluations.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
+    pub fn ratelimit_rejection(&self, limit: &'static str) {
+        self.ratelimit_rejections.add(1, &[KeyValue::new("limit", limit)]);
+    }
+
+    pub fn risk_event(&self, kind: &'static str, answer: &'static str) {
+        self.risk_events.add(1, &[KeyValue::new("kind", kind), KeyValue::new("answer", answer)]);
+    }
+
+    /// `issuer` comes from the configuration, never from a token.
+    pub fn jwks_refresh(&self, issuer: &str, result: &'static str) {
+        self.jwks_refresh.add(1, &[KeyValue::new("issuer", issuer.to_owned()), KeyValue::new("result", result)]);
+    }
+
+    pub fn audit_record(&self) {
+        self.audit_records.add(1, &[]);
+    }
+
+    pub fn audit_chain_break(&self) {
+        self.audit_chain_breaks.add(1, &[]);
+    }
+
+    pub fn config(&self, generation: u64, result: &'static str) {
+        self.config_generation.record(generation, &[]);
+        self.config_reloads.add(1, &[KeyValue::new("result", result)]);
+    }
+
+    pub fn certificate_expiry(&self, name: &str, seconds: f64) {
+        self.certificate_expiry.record(seconds, &[KeyValue::new("name", name.to_owned())]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_the_name_of_the_contract() {
+        let metrics = Metrics::new().unwrap();
+        let labels = RequestLabels { interaction: "read", resource_type: "Patient", status: 200, partner: "app" };
+        metrics.request(labels, Duration::from_millis(3));
+        metrics.stage("decide", Duration::from_micros(20));
+        metrics.decision("permit", "none", "enforce");
+        metrics.redaction("42CFRPart2", "resource", 2);
+        metrics.consent_evaluation("permit");
+        metrics.ratelimit_rejection("partner");
+        metrics.risk_event("export", "observe");
+        metrics.jwks_refresh("https://idp.example", "ok");
+        metrics.audit_record();
+        metrics.config(3, "ok");
+        metrics.certificate_expiry("listener", 60.0);
+        let text = metrics.text().unwrap();
+        for line in [
+            r#"fhirwall_requests_total{interaction="read",partner="app",resource_type="Patient",status="200"} 1"#,
+            "fhirwall_request_duration_seconds_count 1",
+            r#"fhirwall_stage_duration_seconds_count{stage="decide"} 1"#,
+            r#"fhirwall_decisions_total{decision="permit",mode="enforce",reason="none"} 1"#,
+            r#"fhirwall_redactions_total{label="42CFRPart2",level="resource"} 2"#,
+            r#"fhirwall_consent_evaluations_total{outcome="permit"} 1"#,
+            r#"fhirwall_ratelimit_rejections_total{limit="partner"} 1"#,
+            r#"fhirwall_risk_events_total{answer="observe",kind="export"} 1"#,
+            r#"fhirwall_jwks_refresh_total{issuer="https://idp.example",result="ok"} 1"#,
+            "fhirwall_audit_records_total 1",
+            "fhirwall_audit_chain_breaks_total 0",
+            "fhirwall_config_generation 3",
+            r#"fhirwall_config_reloads_total{result="ok"} 1"#,
+            r#"fhirwall_certificate_expiry_seconds{name="listener"} 60"#,
+            "fhirwall_build_info",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn partners_beyond_the_bound_are_counted_as_other() {
+        let metrics = Metrics::new().unwrap();
+        for n in 0..MAX_PARTNERS {
+            assert_eq!(metrics.partner(&format!("p{n}")), format!("p{n}"));
+        }
+        assert_eq!(metrics.partner("one-more"), "other");
+        assert_eq!(metrics.partner("p0"), "p0");
+    }
+}
