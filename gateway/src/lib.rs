@@ -9,4 +9,5 @@ pub mod forward;
 pub mod links;
 pub mod listen;
 pub mod refusal;
+pub mod schedule;
 pub mod telemetry;

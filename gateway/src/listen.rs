@@ -13,16 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fhirwall_certs::peer::PeerIdentity;
+use fhirwall_certs::server::SwappableTls;
 use http::{HeaderMap, Method, StatusCode};
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{GetSocketDigest, Ssl, Stream};
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
@@ -148,9 +147,9 @@ impl Drop for InFlightGuard {
     }
 }
 
-/// A TLS listener. Its whole TLS configuration (certificates, client CA, CRLs) is swapped by storing into `tls`.
+/// A TLS listener. Its whole TLS configuration (certificates, client CA, CRLs) is swapped through `tls`.
 pub struct Listener {
-    pub tls: Arc<ArcSwap<ServerConfig>>,
+    pub tls: Arc<SwappableTls>,
     pub application: Arc<dyn Application>,
     pub bounds: Bounds,
     pub in_flight: Arc<InFlight>,
@@ -165,7 +164,7 @@ impl fmt::Debug for Listener {
 
 impl Listener {
     pub fn new(
-        tls: Arc<ArcSwap<ServerConfig>>,
+        tls: Arc<SwappableTls>,
         application: Arc<dyn Application>,
         bounds: Bounds,
         in_flight: Arc<InFlight>,
@@ -210,7 +209,7 @@ impl Listener {
             return;
         }
         l4.set_socket_digest(digest);
-        let acceptor = Acceptor::from_server_config(self.tls.load_full());
+        let acceptor = Acceptor::from_server_config(self.tls.current().config());
         let Ok(Ok(tls)) = timeout(self.bounds.handshake, acceptor.tls_handshake(l4)).await else {
             debug!("handshake refused");
             return;
@@ -232,7 +231,7 @@ impl Listener {
 fn identify_peer(tls: &impl Ssl, address: SocketAddr) -> Option<Connection> {
     let ssl = tls.get_ssl()?;
     let peer = match ssl.peer_cert_chain_der() {
-        Some(chain) if !chain.is_empty() => Some(Arc::new(PeerIdentity::from_leaf_der(chain.first()?).ok()?)),
+        Some(chain) if !chain.is_empty() => Some(Arc::new(PeerIdentity::from_der_chain(chain).ok()?)),
         Some(_) | None => None,
     };
     Some(Connection { peer, address, server_name: ssl.server_name().map(str::to_owned) })
