@@ -1,5 +1,7 @@
 //! The command line: one file a verb.
 
+pub mod certs;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -13,7 +15,10 @@ pub struct Cli {
 }
 
 #[derive(Subcommand, Debug)]
-enum Verb {}
+enum Verb {
+    /// Dev and small-site PKI; partners' certificates.
+    Certs(certs::Args),
+}
 
 /// Exit codes of every verb (product.md section 2).
 pub mod exit {
@@ -28,6 +33,8 @@ pub mod exit {
 impl Cli {
     /// Runs the verb.
     pub fn run(self) -> ExitCode {
-        match self.verb {}
+        match self.verb {
+            Verb::Certs(args) => certs::run(args),
+        }
     }
 }

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod forward;
 pub mod links;
 pub mod listen;
+pub mod pki;
 pub mod refusal;
 pub mod schedule;
 pub mod telemetry;
