@@ -7,6 +7,7 @@ pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod forward;
+pub mod identify;
 pub mod links;
 pub mod listen;
 pub mod pki;

@@ -1,0 +1,65 @@
+//! Step-up (RFC 9470): is the authentication behind a token strong and fresh enough?
+
+use fhirwall_policy::subject::Authentication;
+use time::{Duration, OffsetDateTime};
+
+use super::error::IdentifyError;
+
+/// What a request asks of the authentication behind its token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthenticationNeeded {
+    /// Any one of these will do; empty asks for none.
+    pub acr_values: Vec<String>,
+    pub max_age: Option<Duration>,
+}
+
+impl AuthenticationNeeded {
+    /// Passes, or tells the client by RFC 9470 what to come back with. What the token does not state is not there.
+    pub fn met_by(&self, authentication: &Authentication, now: OffsetDateTime) -> Result<(), IdentifyError> {
+        let strong =
+            self.acr_values.is_empty() || authentication.acr.as_ref().is_some_and(|acr| self.acr_values.contains(acr));
+        let fresh = self.max_age.is_none_or(|max_age| {
+            authentication.auth_time.is_some_and(|at| at <= now + super::claims::LEEWAY && now <= at + max_age)
+        });
+        if strong && fresh {
+            return Ok(());
+        }
+        Err(IdentifyError::StrongerAuthenticationNeeded {
+            acr_values: self.acr_values.clone(),
+            max_age: self.max_age.and_then(|age| age.whole_seconds().try_into().ok()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authentication_must_be_strong_and_fresh() {
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let needed = AuthenticationNeeded { acr_values: vec!["phr".to_owned()], max_age: Some(Duration::seconds(300)) };
+        let with = |acr: Option<&str>, age: Option<i64>| Authentication {
+            acr: acr.map(str::to_owned),
+            auth_time: age.map(|age| now - Duration::seconds(age)),
+            ..Authentication::default()
+        };
+        assert_eq!(needed.met_by(&with(Some("phr"), Some(300)), now), Ok(()));
+        for weak in [
+            with(Some("phr"), Some(301)),
+            with(Some("phr"), None),
+            with(Some("phr"), Some(-60)),
+            with(Some("pwd"), Some(1)),
+            with(None, Some(1)),
+        ] {
+            assert_eq!(
+                needed.met_by(&weak, now),
+                Err(IdentifyError::StrongerAuthenticationNeeded {
+                    acr_values: vec!["phr".to_owned()],
+                    max_age: Some(300)
+                })
+            );
+        }
+        assert_eq!(AuthenticationNeeded::default().met_by(&with(None, None), now), Ok(()));
+    }
+}
