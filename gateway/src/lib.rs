@@ -3,6 +3,7 @@
 //! It forwards nothing without a permit, answers nothing that it did not record, and shows nothing that it did not
 //! understand. The journey of a request is the order of the modules below.
 
+pub mod admin;
 pub mod audit;
 pub mod cli;
 pub mod clock;

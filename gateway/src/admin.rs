@@ -1,0 +1,142 @@
+//! The admin listener: health, metrics, decisions, the running configuration, and the few acts of an operator.
+//!
+//! It serves loopback without TLS, or mTLS elsewhere (the configuration refuses anything else). A browser page of another
+//! origin must not act through it: the `Host` has to be the listener's own, and acts need a header that forms cannot set.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+
+use crate::telemetry::Metrics;
+
+/// One thing that readiness depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    pub name: String,
+    pub ready: bool,
+    /// For the operator: what is wrong and what to do. Nothing of a request.
+    pub detail: String,
+}
+
+/// What the admin listener asks of the running gateway.
+pub trait Operations: Send + Sync + 'static {
+    /// Has the first good generation gone live?
+    fn started(&self) -> bool;
+    /// Every part that readiness depends on, draining among them.
+    fn checks(&self) -> Vec<Check>;
+    /// The running configuration with secrets blanked.
+    fn configuration(&self) -> String;
+    /// The decision record as JSON, explained in words, or `None`.
+    fn decision(&self, id: &str) -> Option<serde_json::Value>;
+    /// Forgets cached consents: of one patient, or of all.
+    fn consents_changed(&self, patient: Option<&str>);
+    /// The names under which this listener may be addressed.
+    fn hosts(&self) -> Vec<String>;
+}
+
+/// The state of the admin routes.
+#[derive(Clone)]
+pub struct Admin {
+    pub operations: Arc<dyn Operations>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Admin(..)")
+    }
+}
+
+/// The header that every act must carry: a cross-site form cannot set it, a cross-site script may not without preflight.
+pub const ACT_HEADER: &str = "x-fhirwall-admin";
+
+/// The admin routes.
+pub fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/startupz", get(startupz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/config", get(configuration))
+        .route("/decisions/{id}", get(decision))
+        .route("/consents/changed", post(consents_changed))
+        .layer(middleware::from_fn_with_state(admin.clone(), guard))
+        .with_state(admin)
+}
+
+async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let host = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str().to_owned())
+        .or_else(|| request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned));
+    // DNS rebinding: a name of someone else's that resolves to this address.
+    if !host.is_some_and(|host| admin.operations.hosts().contains(&host)) {
+        return StatusCode::MISDIRECTED_REQUEST.into_response();
+    }
+    let acts = !matches!(*request.method(), http::Method::GET | http::Method::HEAD);
+    if acts && !request.headers().contains_key(ACT_HEADER) {
+        return (StatusCode::FORBIDDEN, format!("send the header {ACT_HEADER}: 1\n")).into_response();
+    }
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::X_FRAME_OPTIONS, header::HeaderValue::from_static("DENY"));
+    response
+}
+
+async fn startupz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
+    if admin.operations.started() { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "starting\n") }
+}
+
+async fn readyz(State(admin): State<Admin>, Query(query): Query<Vec<(String, String)>>) -> Response {
+    let checks = admin.operations.checks();
+    let ready = admin.operations.started() && checks.iter().all(|check| check.ready);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if query.iter().any(|(name, _)| name == "verbose") {
+        return (status, Json(serde_json::json!({ "ready": ready, "checks": checks }))).into_response();
+    }
+    (status, if ready { "ok\n" } else { "not ready\n" }).into_response()
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    match admin.metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn configuration(State(admin): State<Admin>) -> Response {
+    ([(header::CONTENT_TYPE, "application/yaml")], admin.operations.configuration()).into_response()
+}
+
+async fn decision(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+    match admin.operations.decision(&id) {
+        Some(record) => Json(record).into_response(),
+        None => (StatusCode::NOT_FOUND, "no such decision is on record\n").into_response(),
+    }
+}
+
+/// The body of `POST /consents/changed`; empty means all patients.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Changed {
+    patient: Option<String>,
+}
+
+async fn consents_changed(State(admin): State<Admin>, _headers: HeaderMap, body: String) -> Response {
+    let changed = if body.trim().is_empty() { Ok(Changed::default()) } else { serde_json::from_str(&body) };
+    match changed {
+        Ok(changed) => {
+            admin.operations.consents_changed(changed.patient.as_deref());
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(_) => (StatusCode::BAD_REQUEST, "the body is {\"patient\": \"<logical id>\"} or empty\n").into_response(),
+    }
+}
