@@ -15,3 +15,4 @@ pub mod pki;
 pub mod refusal;
 pub mod schedule;
 pub mod telemetry;
+pub mod config;

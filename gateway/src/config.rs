@@ -1,0 +1,234 @@
+//! The configuration: read whole, checked whole, immutable from then on.
+//!
+//! Nothing loads that holds an unknown key, a missing protection, or a secret in plain sight. Every mistake is told at
+//! once, each with its line and its fix. This module alone reads files and the environment.
+
+mod address;
+mod certificate;
+mod endpoint;
+mod gateway;
+mod issuer;
+mod limits;
+mod listener;
+mod node;
+mod partner;
+mod problem;
+mod read;
+mod section;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fhirwall_policy::partner::Partner;
+
+pub use address::{Origin, RedirectUri, WebUrl, is_loopback};
+pub use certificate::CertificateMatch;
+pub use endpoint::{Endpoint, EndpointPart2, FhirVersion, Part2Role, Upstream, UpstreamAuth};
+pub use gateway::{
+    Audit, Consent, ConsentSource, Durability, Gateway, Keys, LabelMapping, LabelSource, Labels, LogFormat, LogLevel,
+    Mode, Shutdown, Sink, SinkKind, State, Telemetry, UnknownLabel, Unreadable, Waiver,
+};
+pub use issuer::{Algorithm, Claims, Introspection, Issuer, Provider, Smart, SmartMode};
+pub use limits::{AddressRates, Limits, PartnerRates, Risk, RiskAnswer, RiskRule, UserRates};
+pub use listener::{Admin, AdminRole, ClientAuth, Listener, ListenerTls, Role, Serves, TrustedProxy};
+pub use partner::{Agreement, Assessment, ClientType, Contacts, Dpop, Evidence, Mtls, PartnerFile, PartnerLimits};
+pub use problem::{Problem, Problems};
+pub use read::{At, Setting};
+pub use shape::{Form, Key, Section, Shape};
+pub use value::{ByteSize, FilePath, Network, Secret, Sha256};
+
+use crate::config::read::{Environment, Source};
+
+/// A whole configuration: the gateway's file, its partners and its policies.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// What that file says.
+    pub gateway: Arc<Gateway>,
+    /// The partners by `client_id`.
+    pub partners: Partners,
+    /// The policies' texts.
+    pub policies: Arc<[PolicyText]>,
+}
+
+/// The partners, by `client_id`.
+#[derive(Clone, Debug, Default)]
+pub struct Partners(Arc<BTreeMap<Arc<str>, Arc<RegisteredPartner>>>);
+
+/// A partner as registered.
+#[derive(Clone, Debug)]
+pub struct RegisteredPartner {
+    /// The file that registers it.
+    pub path: PathBuf,
+    /// What that file says.
+    pub file: PartnerFile,
+    /// The facts that decisions rest on.
+    pub partner: Arc<Partner>,
+}
+
+impl Partners {
+    /// The partner with this client id, compared exactly.
+    pub fn get(&self, client_id: &str) -> Option<&Arc<RegisteredPartner>> {
+        self.0.get(client_id)
+    }
+
+    /// All of them, by client id.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<RegisteredPartner>> {
+        self.0.values()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// One file of a policy set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyText {
+    /// Its name, as `part2.cedar`.
+    pub name: String,
+    /// What it says.
+    pub text: String,
+}
+
+impl Config {
+    /// Reads the gateway's file, every partner and every policy that it names.
+    ///
+    /// `env` answers for `${NAME}`. Relative paths start at the directory of the file that names them.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in all files, at once.
+    pub fn load(path: &Path, env: Environment<'_>) -> Result<Self, Problems> {
+        let (gateway, mut problems) = read_document::<Gateway>(path, env);
+        let Some(gateway) = gateway else {
+            Problems::none_in(problems)?;
+            return Err(Problem::of_file(path, "this file could not be read", "see the problems above").into());
+        };
+        let partners = read_partners(&gateway.partners.dir, env, &mut problems);
+        let policies = read_policies(&gateway.policies.dir, &mut problems);
+        Problems::none_in(problems)?;
+        Ok(Self { file: path.to_owned(), gateway: Arc::new(gateway), partners, policies: policies.into() })
+    }
+}
+
+/// Reads one partner's file.
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub fn load_partner(path: &Path, env: Environment<'_>) -> Result<PartnerFile, Problems> {
+    let (file, problems) = read_document::<PartnerFile>(path, env);
+    Problems::none_in(problems)?;
+    file.ok_or_else(|| Problem::of_file(path, "this file could not be read", "see the problems above").into())
+}
+
+fn read_document<T: Setting>(path: &Path, env: Environment<'_>) -> (Option<T>, Vec<Problem>) {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let fix = "check the path and that the gateway's user may read it";
+            return (None, vec![Problem::of_file(path, format!("cannot be read: {error}"), fix)]);
+        }
+    };
+    match node::parse(&text) {
+        Ok(root) => Source::new(path, env).read::<T>(&root),
+        Err((line, message)) => {
+            let problem =
+                Problem::of_file(path, format!("this is no YAML: {message}"), "correct the syntax at this line");
+            (None, vec![Problem { line, ..problem }])
+        }
+    }
+}
+
+/// The files of a directory by name, hidden ones (as Kubernetes' `..data`) left out.
+fn list(dir: &Path, key: &str, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let fix = format!("create it, or correct `{key}.dir`");
+            problems.push(Problem::of_file(dir, format!("this directory cannot be read: {error}"), fix));
+            return Vec::new();
+        }
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        match entry {
+            Ok(entry) if entry.file_name().as_encoded_bytes().starts_with(b".") => {}
+            Ok(entry) => paths.push(entry.path()),
+            Err(error) => {
+                problems.push(Problem::of_file(dir, format!("cannot be listed: {error}"), "check its permissions"));
+            }
+        }
+    }
+    paths.sort();
+    paths
+}
+
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == wanted)
+}
+
+fn read_partners(dir: &Path, env: Environment<'_>, problems: &mut Vec<Problem>) -> Partners {
+    let mut partners: BTreeMap<Arc<str>, Arc<RegisteredPartner>> = BTreeMap::new();
+    for path in list(dir, "partners", problems) {
+        if has_extension(&path, "yml") {
+            problems.push(Problem::of_file(
+                &path,
+                "partner files end in .yaml; this one would be overlooked",
+                "rename it",
+            ));
+        }
+        if !has_extension(&path, "yaml") {
+            continue;
+        }
+        let (file, found) = read_document::<PartnerFile>(&path, env);
+        problems.extend(found);
+        let Some(file) = file else { continue };
+        let client_id: Arc<str> = Arc::from(file.client_id.as_str());
+        if let Some(first) = partners.get(&client_id) {
+            let what = format!("client_id `{client_id}` is registered by {} already", first.path.display());
+            problems.push(Problem::of_file(&path, what, "give each partner its own client_id, or remove one file"));
+            continue;
+        }
+        let partner = Arc::new(file.partner());
+        partners.insert(client_id, Arc::new(RegisteredPartner { path, file, partner }));
+    }
+    Partners(Arc::new(partners))
+}
+
+fn read_policies(dir: &Path, problems: &mut Vec<Problem>) -> Vec<PolicyText> {
+    let before = problems.len();
+    let mut policies = Vec::new();
+    for path in list(dir, "policies", problems) {
+        if !(has_extension(&path, "cedar") || has_extension(&path, "cedarschema")) {
+            continue;
+        }
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => policies.push(PolicyText { name, text }),
+            Err(error) => {
+                problems.push(Problem::of_file(&path, format!("cannot be read: {error}"), "check its permissions"));
+            }
+        }
+    }
+    let none = !policies.iter().any(|policy| policy.name.ends_with(".cedar"));
+    if none && problems.len() == before {
+        problems.push(Problem::of_file(
+            dir,
+            "there is no policy here, and without one nothing may be disclosed",
+            "add at least one *.cedar file",
+        ));
+    }
+    policies
+}

@@ -1,0 +1,163 @@
+//! Who may issue tokens, and how the gateway takes part in SMART App Launch.
+
+use std::time::Duration;
+
+use crate::config::address::WebUrl;
+use crate::config::read::{At, Setting as _};
+use crate::config::section::{section, words};
+use crate::config::value::FilePath;
+
+section! {
+    /// An authorization server whose access tokens are accepted.
+    pub struct Issuer {
+        /// Its issuer identifier: compared with `iss` exactly.
+        issuer: String,
+        /// The authorities that may vouch for its endpoints, PEM; without it, the system's roots.
+        ca_file: Option<FilePath>,
+        /// What `aud` must contain one of; without it, the endpoints' base URLs.
+        audience: Option<Vec<String>>,
+        /// The signature algorithms accepted. There is no way to accept `none` or a shared secret (RFC 8725 section 3.1).
+        algorithms: Vec<Algorithm> = Algorithm::ASYMMETRIC.to_vec(),
+        /// The `typ` of access tokens. `JWT` is for issuers that do not mark them (RFC 9068): id_tokens are then told apart
+        /// and refused.
+        access_token_typ: Vec<String> = vec!["at+jwt".to_owned()],
+        /// Where facts stand in this issuer's tokens.
+        claims: Claims,
+        /// Its keys; without it, found by discovery.
+        jwks_uri: Option<WebUrl>,
+        /// For opaque tokens (RFC 7662).
+        introspection: Option<Introspection>,
+        /// How far its clock may differ from this one.
+        clock_skew: Duration = Duration::from_secs(30),
+        /// How old its keys may grow before they are fetched again.
+        jwks_refresh: Duration = Duration::from_secs(300),
+    }
+    check check_issuer;
+}
+
+words! {
+    /// A signature algorithm (RFC 7518, RFC 8037).
+    pub enum Algorithm {
+        /// RSA PKCS#1 with SHA-256.
+        Rs256 = "RS256",
+        /// RSA PKCS#1 with SHA-384.
+        Rs384 = "RS384",
+        /// RSA PKCS#1 with SHA-512.
+        Rs512 = "RS512",
+        /// ECDSA P-256.
+        Es256 = "ES256",
+        /// ECDSA P-384.
+        Es384 = "ES384",
+        /// RSA-PSS with SHA-256.
+        Ps256 = "PS256",
+        /// RSA-PSS with SHA-384.
+        Ps384 = "PS384",
+        /// RSA-PSS with SHA-512.
+        Ps512 = "PS512",
+        /// Ed25519.
+        EdDsa = "EdDSA",
+    }
+}
+
+impl Algorithm {
+    /// What is accepted when a configuration says nothing.
+    pub const ASYMMETRIC: &'static [Self] =
+        &[Self::Rs256, Self::Rs384, Self::Es256, Self::Es384, Self::Ps256, Self::Ps384, Self::EdDsa];
+}
+
+section! {
+    /// The names of claims in this issuer's tokens.
+    pub struct Claims {
+        /// The client: `client_id` (RFC 9068) or `azp`.
+        client_id: String = "client_id".to_owned(),
+        /// The patient in context.
+        patient: String = "patient".to_owned(),
+        /// The user, as a FHIR reference.
+        fhir_user: String = "fhirUser".to_owned(),
+        /// The scopes.
+        scope: String = "scope".to_owned(),
+        /// The purpose of use.
+        purpose: String = "purpose_of_use".to_owned(),
+    }
+}
+
+section! {
+    /// Token introspection (RFC 7662), for issuers whose tokens are opaque.
+    pub struct Introspection {
+        /// The endpoint.
+        endpoint: WebUrl,
+        /// The gateway's client id there.
+        client_id: String,
+        /// The file that holds its secret.
+        client_secret_file: FilePath,
+    }
+}
+
+section! {
+    /// The gateway's part in SMART App Launch.
+    pub struct Smart {
+        /// Its part.
+        mode: SmartMode = SmartMode::Resource,
+        /// broker: the OpenID provider that authenticates people.
+        provider: Option<Provider>,
+        /// broker: how long an access token lives.
+        access_token_lifetime: Duration = Duration::from_secs(300),
+    }
+    check check_smart;
+}
+
+words! {
+    /// The gateway's part in SMART App Launch.
+    pub enum SmartMode {
+        /// Accept tokens only.
+        Resource = "resource",
+        /// Stand before the issuer's authorize and token endpoints and guard them.
+        Front = "front",
+        /// Be the SMART authorization server before a plain OpenID provider.
+        Broker = "broker",
+    }
+}
+
+section! {
+    /// The OpenID provider behind the broker.
+    pub struct Provider {
+        /// Its issuer identifier.
+        issuer: WebUrl,
+        /// The gateway's client id there.
+        client_id: String,
+        /// The file that holds its secret.
+        client_secret_file: FilePath,
+        /// The authorities that may vouch for it, PEM.
+        ca_file: Option<FilePath>,
+    }
+}
+
+fn check_issuer(issuer: &Issuer, at: &At<'_>) {
+    let none = |key: &str, empty: bool, what: &str| {
+        if empty {
+            at.problem_at(key, what.to_owned(), "name at least one, or leave the key out for its default");
+        }
+    };
+    none("algorithms", issuer.algorithms.is_empty(), "no algorithm is accepted, so no token ever is");
+    none("access_token_typ", issuer.access_token_typ.is_empty(), "no token type is accepted, so no token ever is");
+    none(
+        "audience",
+        issuer.audience.as_ref().is_some_and(Vec::is_empty),
+        "no audience is accepted, so no token ever is",
+    );
+    // The identifier is compared as text, and must be a URL that may be asked (RFC 8414 section 2).
+    let _told = at.key("issuer").and_then(|at| WebUrl::read(&at));
+}
+
+fn check_smart(smart: &Smart, at: &At<'_>) {
+    if smart.mode == SmartMode::Broker && smart.provider.is_none() {
+        at.problem_at(
+            "provider",
+            "`mode: broker` needs a provider to authenticate people",
+            "add `provider: {issuer: …, client_id: …, client_secret_file: …}`",
+        );
+    }
+    if smart.mode != SmartMode::Broker && smart.provider.is_some() {
+        at.problem_at("provider", "a provider is used in broker mode alone", "remove it, or set `mode: broker`");
+    }
+}

@@ -1,0 +1,142 @@
+//! Bounds on everything, and what unusual behaviour is answered with.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::config::read::At;
+use crate::config::section::{section, words};
+use crate::config::value::ByteSize;
+
+pub(crate) const fn count(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(count) => count,
+        None => NonZeroU32::MIN,
+    }
+}
+
+section! {
+    /// Bounds on everything a request may take. Every bound has a value; none can be switched off.
+    pub struct Limits {
+        /// The greatest request body.
+        request_bytes: ByteSize = ByteSize::mib(2),
+        /// The greatest answer of the EHR that is understood; a greater one is withheld (502).
+        response_bytes: ByteSize = ByteSize::mib(16),
+        /// Bytes of answers held at once in this process, taken before the EHR is asked.
+        inflight_bytes: ByteSize = ByteSize::mib(512),
+        /// The deepest nesting of JSON.
+        json_depth: NonZeroU32 = count(64),
+        /// The most entries of a Bundle, in or out.
+        bundle_entries: NonZeroU32 = count(5_000),
+        /// The most further pages fetched to fill a page from which rows were removed.
+        refill_pages: NonZeroU32 = count(4),
+        /// The most requests to the EHR on behalf of one request.
+        fetches_per_request: NonZeroU32 = count(32),
+        /// Open connections per listener.
+        connections: NonZeroU32 = count(10_000),
+        /// How long a TLS handshake may take.
+        handshake_timeout: Duration = Duration::from_secs(5),
+        /// How long the head of a request may take.
+        header_timeout: Duration = Duration::from_secs(10),
+        /// How long a request's body may take.
+        body_timeout: Duration = Duration::from_secs(30),
+        /// How long an idle connection is kept.
+        idle_timeout: Duration = Duration::from_secs(60),
+        /// For each partner, unless its file says less or more.
+        partner: PartnerRates,
+        /// For each user.
+        user: UserRates,
+        /// For each address, before a caller is identified.
+        address: AddressRates,
+    }
+    check check_limits;
+}
+
+section! {
+    /// How much one partner may ask.
+    pub struct PartnerRates {
+        /// Requests in a second.
+        requests_per_second: NonZeroU32 = count(50),
+        /// Requests at once.
+        concurrent_requests: NonZeroU32 = count(64),
+        /// Different patients in an hour.
+        distinct_patients_per_hour: NonZeroU32 = count(500),
+    }
+}
+
+section! {
+    /// How much one user may ask.
+    pub struct UserRates {
+        /// Requests in a second.
+        requests_per_second: NonZeroU32 = count(20),
+        /// Requests at once.
+        concurrent_requests: NonZeroU32 = count(16),
+        /// Different patients in an hour.
+        distinct_patients_per_hour: NonZeroU32 = count(200),
+    }
+}
+
+section! {
+    /// How much one address may ask.
+    pub struct AddressRates {
+        /// Requests in a second.
+        requests_per_second: NonZeroU32 = count(200),
+        /// Failed authentications in a minute.
+        failures_per_minute: NonZeroU32 = count(30),
+    }
+}
+
+section! {
+    /// What unusual behaviour is, and what it is answered with.
+    pub struct Risk {
+        /// A caller that reads the records of many patients.
+        mass_access: RiskRule = RiskRule { threshold: count(300), window: Duration::from_secs(3600), answer: RiskAnswer::StepUp },
+        /// A caller that asks again and again for what it may not have.
+        denied_requests: RiskRule = RiskRule { threshold: count(50), window: Duration::from_secs(300), answer: RiskAnswer::Throttle },
+        /// A caller that reads many Part 2 records.
+        part2_access: RiskRule = RiskRule { threshold: count(100), window: Duration::from_secs(3600), answer: RiskAnswer::StepUp },
+        /// One token from several addresses.
+        token_sharing: RiskRule = RiskRule { threshold: count(3), window: Duration::from_secs(600), answer: RiskAnswer::Terminate },
+        /// Emergency access by one user.
+        emergency_access: RiskRule = RiskRule { threshold: count(10), window: Duration::from_secs(86_400), answer: RiskAnswer::Alert },
+        /// What `acr` a step-up asks for (RFC 9470).
+        step_up_acr_values: Vec<String> = Vec::new(),
+        /// How recent the authentication must be after a step-up (RFC 9470).
+        step_up_max_age: Duration = Duration::from_secs(300),
+    }
+}
+
+section! {
+    /// A number of events within a window, and the answer to it.
+    pub struct RiskRule {
+        /// How many.
+        threshold: NonZeroU32,
+        /// Within how long.
+        window: Duration,
+        /// The answer.
+        answer: RiskAnswer,
+    }
+}
+
+words! {
+    /// What a signal is answered with.
+    pub enum RiskAnswer {
+        /// Record it and raise an alert.
+        Alert = "alert",
+        /// Slow the caller down (429).
+        Throttle = "throttle",
+        /// Ask for stronger or fresher authentication (401, RFC 9470).
+        StepUp = "step-up",
+        /// End the session: its tokens are refused from now on.
+        Terminate = "terminate",
+    }
+}
+
+fn check_limits(limits: &Limits, at: &At<'_>) {
+    if limits.inflight_bytes < limits.response_bytes {
+        at.problem_at(
+            "inflight_bytes",
+            format!("{} in flight could never hold one answer of {}", limits.inflight_bytes, limits.response_bytes),
+            "raise inflight_bytes, or lower response_bytes",
+        );
+    }
+}

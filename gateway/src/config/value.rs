@@ -1,0 +1,427 @@
+//! The small values of a configuration: sizes, durations, dates, addresses, URLs, paths, secrets.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use time::macros::format_description;
+
+use crate::config::node::Value;
+use crate::config::problem::nearest;
+use crate::config::read::{At, Setting};
+use crate::config::shape::{Form, Shape};
+
+pub(crate) fn unknown_word<T>(at: &At<'_>, known: &[&str]) -> Option<T> {
+    let word = at.written();
+    let fix = match nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`? Known: {}", known.join(", ")),
+        None => format!("write one of: {}", known.join(", ")),
+    };
+    at.refuse(format!("unknown value `{word}`"), fix)
+}
+
+const fn text(what: &'static str, pattern: Option<&'static str>, example: &'static str) -> Shape {
+    Shape::Text(Form { what, pattern, example })
+}
+
+impl<T: Setting> Setting for Option<T> {
+    fn read(at: &At<'_>) -> Option<Self> {
+        T::read(at).map(Some)
+    }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+
+    fn shape() -> Shape {
+        T::shape()
+    }
+
+    fn shown(&self) -> Json {
+        self.as_ref().map_or(Json::Null, Setting::shown)
+    }
+}
+
+impl<T: Setting> Setting for Vec<T> {
+    fn read(at: &At<'_>) -> Option<Self> {
+        // Every item is read, so that every mistake is told.
+        let items: Vec<Option<T>> = at.items()?.iter().map(T::read).collect();
+        items.into_iter().collect()
+    }
+
+    fn shape() -> Shape {
+        Shape::List(Box::new(T::shape()))
+    }
+
+    fn shown(&self) -> Json {
+        self.iter().map(Setting::shown).collect()
+    }
+}
+
+impl Setting for bool {
+    fn read(at: &At<'_>) -> Option<Self> {
+        match at.value() {
+            Value::Bool(value) => Some(*value),
+            Value::Null | Value::Integer(_) | Value::Float | Value::Text(_) | Value::List(_) | Value::Map(_) => {
+                at.expected("true or false", "write `true` or `false`")
+            }
+        }
+    }
+
+    fn shape() -> Shape {
+        Shape::Bool
+    }
+
+    fn shown(&self) -> Json {
+        json!(self)
+    }
+}
+
+impl Setting for String {
+    fn read(at: &At<'_>) -> Option<Self> {
+        let text = at.text()?;
+        if text.trim().is_empty() {
+            return at.refuse("this is empty", "write a value, or remove the key");
+        }
+        Some(text)
+    }
+
+    fn shape() -> Shape {
+        text("text", None, "text")
+    }
+
+    fn shown(&self) -> Json {
+        json!(self)
+    }
+}
+
+/// A count of at least one. No number means "without limit".
+impl Setting for NonZeroU32 {
+    fn read(at: &At<'_>) -> Option<Self> {
+        let Value::Integer(number) = at.value() else {
+            return at.expected("a whole number", "write a number from 1");
+        };
+        match u32::try_from(*number).ok().and_then(Self::new) {
+            Some(count) => Some(count),
+            None => at.refuse(
+                format!("{number} is out of range"),
+                "write a number from 1 to 4294967295; no number means without limit",
+            ),
+        }
+    }
+
+    fn shape() -> Shape {
+        Shape::Integer { min: 1, max: u32::MAX.into() }
+    }
+
+    fn shown(&self) -> Json {
+        json!(self.get())
+    }
+}
+
+/// A number of bytes, as `16MiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+impl ByteSize {
+    /// So many mebibytes.
+    pub const fn mib(count: u64) -> Self {
+        Self(count * 1024 * 1024)
+    }
+
+    /// So many kibibytes.
+    pub const fn kib(count: u64) -> Self {
+        Self(count * 1024)
+    }
+
+    /// The size in bytes, as this machine counts memory.
+    pub fn bytes(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+const SIZE_UNITS: &[(&str, u64)] = &[("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |(_, unit): &&(&str, u64)| self.0.is_multiple_of(*unit);
+        let (name, unit) = SIZE_UNITS.iter().find(fits).copied().unwrap_or(("B", 1));
+        write!(f, "{}{name}", self.0 / unit)
+    }
+}
+
+impl Setting for ByteSize {
+    fn read(at: &At<'_>) -> Option<Self> {
+        let fix = "write a number and its unit: B, KiB, MiB or GiB, as `16MiB`";
+        if matches!(at.value(), Value::Integer(_)) {
+            return at.refuse("a size needs its unit", fix);
+        }
+        let text = at.text()?;
+        let parse =
+            |(name, unit): &(&str, u64)| text.strip_suffix(name)?.trim_end().parse::<u64>().ok()?.checked_mul(*unit);
+        match SIZE_UNITS.iter().find_map(parse) {
+            Some(bytes) if bytes > 0 => Some(Self(bytes)),
+            Some(_) | None => at.refuse(format!("`{}` is no size", at.written()), fix),
+        }
+    }
+
+    fn shape() -> Shape {
+        text("a size with its unit: B, KiB, MiB or GiB", Some("^[0-9]+ ?(B|KiB|MiB|GiB)$"), "16MiB")
+    }
+
+    fn shown(&self) -> Json {
+        json!(self.to_string())
+    }
+}
+
+const TIME_UNITS: &[(&str, u64)] = &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+impl Setting for Duration {
+    fn read(at: &At<'_>) -> Option<Self> {
+        let fix = "write a number and its unit: ms, s, m, h or d, as `30s`";
+        if matches!(at.value(), Value::Integer(_) | Value::Float) {
+            return at.refuse("a duration needs its unit", fix);
+        }
+        let text = at.text()?;
+        let parse = |(name, unit): &(&str, u64)| text.strip_suffix(name)?.parse::<u64>().ok()?.checked_mul(*unit);
+        match TIME_UNITS.iter().find_map(parse) {
+            Some(millis) if millis > 0 => Some(Self::from_millis(millis)),
+            Some(_) | None => at.refuse(format!("`{}` is no duration", at.written()), fix),
+        }
+    }
+
+    fn shape() -> Shape {
+        text("a duration with its unit: ms, s, m, h or d", Some("^[0-9]+(ms|s|m|h|d)$"), "30s")
+    }
+
+    fn shown(&self) -> Json {
+        let millis = u64::try_from(self.as_millis()).unwrap_or(u64::MAX);
+        let fits = |(_, unit): &&(&str, u64)| millis.is_multiple_of(*unit);
+        let (name, unit) = TIME_UNITS.iter().rev().find(fits).copied().unwrap_or(("ms", 1));
+        json!(format!("{}{name}", millis / unit))
+    }
+}
+
+/// A calendar date, `2028-02-01`.
+impl Setting for time::Date {
+    fn read(at: &At<'_>) -> Option<Self> {
+        let text = at.text()?;
+        match Self::parse(&text, format_description!("[year]-[month]-[day]")) {
+            Ok(date) => Some(date),
+            Err(_) => at.refuse(format!("`{}` is no date", at.written()), "write year, month and day, as `2028-02-01`"),
+        }
+    }
+
+    fn shape() -> Shape {
+        text("a date", Some("^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), "2028-02-01")
+    }
+
+    fn shown(&self) -> Json {
+        json!(self.to_string())
+    }
+}
+
+impl Setting for SocketAddr {
+    fn read(at: &At<'_>) -> Option<Self> {
+        let text = at.text()?;
+        match text.parse() {
+            Ok(address) => Some(address),
+            Err(_) => at.refuse(
+                format!("`{}` is no address with a port", at.written()),
+                "write an IP address and a port, as `0.0.0.0:8443` or `[::]:8443`",
+            ),
+        }
+    }
+
+    fn shape() -> Shape {
+        text("an IP address and a port", None, "0.0.0.0:8443")
+    }
+
+    fn shown(&self) -> Json {
+        json!(self.to_string())
+    }
+}
+
+/// A range of addresses, `10.0.0.0/8`, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    base: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    /// Is the address in this range? A v4 address written as v6 (`::ffff:a.b.c.d`) counts as v4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.base, address.to_canonical()) {
+            (IpAddr::V4(base), IpAddr::V4(address)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                u32::from(base) & mask == u32::from(address) & mask
+            }
+            (IpAddr::V6(base), IpAddr::V6(address)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                u128::from(base) & mask == u128::from(address) & mask
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+
+    /// How many leading bits are fixed.
+    pub const fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let base: IpAddr = address.parse().ok()?;
+        let bits = if base.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Some(bits), |prefix| prefix.parse().ok().filter(|prefix| *prefix <= bits))?;
+        Some(Self { base, prefix })
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.base, self.prefix)
+    }
+}
+
+impl Setting for Network {
+    fn read(at: &At<'_>) -> Option<Self> {
+        let text = at.text()?;
+        match Self::parse(&text) {
+            Some(network) => Some(network),
+            None => {
+                at.refuse(format!("`{}` is no address range", at.written()), "write `10.1.0.0/16`, or one IP address")
+            }
+        }
+    }
+
+    fn shape() -> Shape {
+        text("an IP address or a range of them", None, "10.1.0.0/16")
+    }
+
+    fn shown(&self) -> Json {
+        json!(self.to_string())
+    }
+}
+
+/// The path of a file or directory, made absolute from where the configuration stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FilePath(pub PathBuf);
+
+impl AsRef<Path> for FilePath {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl std::ops::Deref for FilePath {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Setting for FilePath {
+    fn read(at: &At<'_>) -> Option<Self> {
+        at.file_path().map(Self)
+    }
+
+    fn shape() -> Shape {
+        text("a path; relative ones start at the directory of this file", None, "tls/server.pem")
+    }
+
+    fn shown(&self) -> Json {
+        json!(self.0.display().to_string())
+    }
+}
+
+/// Text that never prints: comes from `${NAME}` alone, never from the file itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself. Search for this word to see where secrets go.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Setting for Secret {
+    fn read(at: &At<'_>) -> Option<Self> {
+        if !at.is_from_environment() {
+            return at.refuse(
+                "a secret stands in the file",
+                "write `${NAME}` and set NAME in the environment, or use the `_file` form of this key",
+            );
+        }
+        at.text().map(Self)
+    }
+
+    fn shape() -> Shape {
+        text("a secret, from the environment only", Some(r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$"), "${NAME}")
+    }
+
+    fn shown(&self) -> Json {
+        json!("(secret)")
+    }
+}
+
+/// A SHA-256 digest, in hexadecimal (colons allowed) or base64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sha256(pub [u8; 32]);
+
+impl Sha256 {
+    fn parse(text: &str) -> Option<Self> {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+        let hex: String = text.chars().filter(|c| *c != ':').collect();
+        let bytes = if hex.len() == 64 {
+            let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+            hex.as_bytes().chunks(2).map(pair).collect::<Option<Vec<u8>>>()?
+        } else {
+            STANDARD.decode(text).or_else(|_| URL_SAFE_NO_PAD.decode(text)).ok()?
+        };
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The digest in lower-case hexadecimal.
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Setting for Sha256 {
+    fn read(at: &At<'_>) -> Option<Self> {
+        let text = at.text()?;
+        match Self::parse(&text) {
+            Some(digest) => Some(digest),
+            None => at.refuse("this is no SHA-256 digest", "write 64 hexadecimal digits, or its base64"),
+        }
+    }
+
+    fn shape() -> Shape {
+        text(
+            "a SHA-256 digest, in hexadecimal or base64",
+            None,
+            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        )
+    }
+
+    fn shown(&self) -> Json {
+        json!(self.hex())
+    }
+}
