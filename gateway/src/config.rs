@@ -11,10 +11,13 @@ mod issuer;
 mod limits;
 mod listener;
 mod node;
+mod operation;
 mod partner;
 mod problem;
+mod quantity;
 mod read;
 mod section;
+mod sensitivity;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -29,18 +32,18 @@ use fhirwall_policy::partner::Partner;
 pub use address::{Origin, RedirectUri, WebUrl, is_loopback};
 pub use certificate::CertificateMatch;
 pub use endpoint::{Endpoint, EndpointPart2, FhirVersion, Part2Role, Upstream, UpstreamAuth};
-pub use gateway::{
-    Audit, Consent, ConsentSource, Durability, Gateway, Keys, LabelMapping, LabelSource, Labels, LogFormat, LogLevel,
-    Mode, Shutdown, Sink, SinkKind, State, Telemetry, UnknownLabel, Unreadable, Waiver,
-};
+pub use gateway::{Directory, Gateway, Keys, Mode, Waiver};
 pub use issuer::{Algorithm, Claims, Introspection, Issuer, Provider, Smart, SmartMode};
 pub use limits::{AddressRates, Limits, PartnerRates, Risk, RiskAnswer, RiskRule, UserRates};
 pub use listener::{Admin, AdminRole, ClientAuth, Listener, ListenerTls, Role, Serves, TrustedProxy};
+pub use operation::{Audit, Durability, LogFormat, LogLevel, Shutdown, Sink, SinkKind, State, Telemetry};
 pub use partner::{Agreement, Assessment, ClientType, Contacts, Dpop, Evidence, Mtls, PartnerFile, PartnerLimits};
 pub use problem::{Problem, Problems};
+pub use quantity::ByteSize;
 pub use read::{At, Setting};
+pub use sensitivity::{Consent, ConsentSource, LabelMapping, LabelSource, Labels, UnknownLabel, Unreadable};
 pub use shape::{Form, Key, Section, Shape};
-pub use value::{ByteSize, FilePath, Network, Secret, Sha256};
+pub use value::{FilePath, Network, Secret, Sha256};
 
 use crate::config::read::{Environment, Source};
 

@@ -3,9 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::config::quantity::ByteSize;
 use crate::config::read::At;
 use crate::config::section::{section, words};
-use crate::config::value::ByteSize;
 
 pub(crate) const fn count(number: u32) -> NonZeroU32 {
     match NonZeroU32::new(number) {

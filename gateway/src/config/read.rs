@@ -45,7 +45,7 @@ impl std::fmt::Debug for Source<'_> {
 
 impl<'a> Source<'a> {
     pub(crate) fn new(file: &'a Path, env: Environment<'a>) -> Self {
-        let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         Self { file, directory: directory.to_owned(), env, problems: RefCell::default() }
     }
 

@@ -1,0 +1,156 @@
+//! The record, telemetry, shared state, and how the gateway ends.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::config::address::{WebUrl, is_loopback};
+use crate::config::limits::count;
+use crate::config::quantity::ByteSize;
+use crate::config::read::At;
+use crate::config::section::{section, words};
+use crate::config::value::{FilePath, Secret};
+
+section! {
+    /// The record of what was disclosed and refused (45 CFR 164.312(b)).
+    pub struct Audit {
+        /// The directory of the chain.
+        dir: FilePath,
+        /// When a record must be on disk.
+        durability: Durability = Durability::BeforeResponse,
+        /// Disk kept back so that emergency access stays recordable when the disk is full.
+        reserve: ByteSize = ByteSize::mib(64),
+        /// A segment of the chain is closed and signed at this size.
+        segment: ByteSize = ByteSize::mib(64),
+        /// How long segments are kept (45 CFR 164.316(b)(2)(i) asks for six years).
+        retention: Duration = Duration::from_hours(24 * 2192),
+        /// Where records are sent as well.
+        sinks: Vec<Sink> = Vec::new(),
+    }
+}
+
+words! {
+    /// When a record must be on disk.
+    pub enum Durability {
+        /// Before the first byte of the answer.
+        BeforeResponse = "before-response",
+    }
+}
+
+section! {
+    /// Where records are sent as well.
+    pub struct Sink {
+        /// How.
+        kind: SinkKind,
+        /// fhir, http: the address.
+        url: Option<WebUrl>,
+        /// file: the path.
+        file: Option<FilePath>,
+        /// The authorities that may vouch for it, PEM.
+        ca_file: Option<FilePath>,
+        /// The certificate that the gateway shows, PEM.
+        client_certificate_file: Option<FilePath>,
+        /// Its private key, PEM.
+        client_key_file: Option<FilePath>,
+    }
+    check check_sink;
+}
+
+words! {
+    /// How records are sent.
+    pub enum SinkKind {
+        /// As FHIR AuditEvents, created on a FHIR server.
+        Fhir = "fhir",
+        /// As OCSF events, posted as NDJSON.
+        Ocsf = "ocsf",
+        /// As NDJSON, appended to a file.
+        File = "file",
+    }
+}
+
+section! {
+    /// Traces, metrics and logs. None of them carries PHI or tokens.
+    pub struct Telemetry {
+        /// Where traces, metrics and logs are sent (OTLP over gRPC).
+        otlp_endpoint: Option<WebUrl>,
+        /// The least level of log lines.
+        log_level: LogLevel = LogLevel::Info,
+        /// The form of log lines.
+        log_format: LogFormat = LogFormat::Json,
+        /// How many partners have their own label in metrics; the rest are `other`.
+        partner_labels: NonZeroU32 = count(100),
+    }
+}
+
+words! {
+    /// The least level of log lines.
+    pub enum LogLevel {
+        /// What needs a person.
+        Error = "error",
+        /// What may need a person.
+        Warn = "warn",
+        /// What happened.
+        Info = "info",
+        /// How it happened.
+        Debug = "debug",
+    }
+}
+
+words! {
+    /// The form of log lines.
+    pub enum LogFormat {
+        /// One JSON object a line.
+        Json = "json",
+        /// For people.
+        Text = "text",
+    }
+}
+
+section! {
+    /// State shared by several replicas: limits, replay checks, revocations, lockdown.
+    pub struct State {
+        /// The Redis to share it in: `rediss://…`, or `redis://` to loopback. A password comes from the environment:
+        /// `${REDIS_URL}`.
+        redis_url: Option<Secret>,
+        /// The authorities that may vouch for it, PEM.
+        ca_file: Option<FilePath>,
+        /// Where the embedded state is kept; without it, beside the audit chain.
+        dir: Option<FilePath>,
+    }
+    check check_state;
+}
+
+section! {
+    /// How the gateway ends.
+    pub struct Shutdown {
+        /// How long new connections are still accepted after readiness went off.
+        linger: Duration = Duration::from_secs(5),
+        /// How long open requests may take to end.
+        drain: Duration = Duration::from_secs(30),
+    }
+}
+
+fn check_state(state: &State, at: &At<'_>) {
+    let Some(secret) = &state.redis_url else { return };
+    let safe = url::Url::parse(secret.reveal()).is_ok_and(|url| match url.scheme() {
+        "rediss" => true,
+        "redis" => is_loopback(&url),
+        _ => false,
+    });
+    if !safe {
+        at.problem_at(
+            "redis_url",
+            "this is no `rediss://` URL, nor `redis://` to loopback",
+            "set the variable to `rediss://…`",
+        );
+    }
+}
+
+fn check_sink(sink: &Sink, at: &At<'_>) {
+    match sink.kind {
+        SinkKind::Fhir | SinkKind::Ocsf if sink.url.is_none() => {
+            at.problem_at("url", "this sink needs its address", "add `url: https://…`");
+        }
+        SinkKind::File if sink.file.is_none() => at.problem_at("file", "this sink needs its path", "add `file: …`"),
+        SinkKind::Fhir | SinkKind::Ocsf | SinkKind::File => {}
+    }
+}
