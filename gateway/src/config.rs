@@ -7,6 +7,7 @@ mod address;
 mod certificate;
 mod endpoint;
 mod gateway;
+mod identity;
 mod issuer;
 mod limits;
 mod listener;
@@ -23,21 +24,18 @@ mod shape;
 mod tests;
 mod value;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fhirwall_policy::partner::Partner;
-
 pub use address::{Origin, RedirectUri, WebUrl, is_loopback};
-pub use certificate::CertificateMatch;
 pub use endpoint::{Endpoint, EndpointPart2, FhirVersion, Part2Role, Upstream, UpstreamAuth};
 pub use gateway::{Directory, Gateway, Keys, Mode, Waiver};
-pub use issuer::{Algorithm, Claims, Introspection, Issuer, Provider, Smart, SmartMode};
+pub use identity::{Partners, RegisteredPartner};
+pub use issuer::{Claims, Introspection, Issuer, Provider, Smart, SmartMode};
 pub use limits::{AddressRates, Limits, PartnerRates, Risk, RiskAnswer, RiskRule, UserRates};
 pub use listener::{Admin, AdminRole, ClientAuth, Listener, ListenerTls, Role, Serves, TrustedProxy};
 pub use operation::{Audit, Durability, LogFormat, LogLevel, Shutdown, Sink, SinkKind, State, Telemetry};
-pub use partner::{Agreement, Assessment, ClientType, Contacts, Dpop, Evidence, Mtls, PartnerFile, PartnerLimits};
+pub use partner::{Agreement, Assessment, Contacts, Dpop, Evidence, MtlsMode, PartnerFile, PartnerLimits};
 pub use problem::{Problem, Problems};
 pub use quantity::ByteSize;
 pub use read::{At, Setting};
@@ -58,43 +56,6 @@ pub struct Config {
     pub partners: Partners,
     /// The policies' texts.
     pub policies: Arc<[PolicyText]>,
-}
-
-/// The partners, by `client_id`.
-#[derive(Clone, Debug, Default)]
-pub struct Partners(Arc<BTreeMap<Arc<str>, Arc<RegisteredPartner>>>);
-
-/// A partner as registered.
-#[derive(Clone, Debug)]
-pub struct RegisteredPartner {
-    /// The file that registers it.
-    pub path: PathBuf,
-    /// What that file says.
-    pub file: PartnerFile,
-    /// The facts that decisions rest on.
-    pub partner: Arc<Partner>,
-}
-
-impl Partners {
-    /// The partner with this client id, compared exactly.
-    pub fn get(&self, client_id: &str) -> Option<&Arc<RegisteredPartner>> {
-        self.0.get(client_id)
-    }
-
-    /// All of them, by client id.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<RegisteredPartner>> {
-        self.0.values()
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Is there none?
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// One file of a policy set.
@@ -119,7 +80,7 @@ impl Config {
             Problems::none_in(problems)?;
             return Err(Problem::of_file(path, "this file could not be read", "see the problems above").into());
         };
-        let partners = read_partners(&gateway.partners.dir, env, &mut problems);
+        let partners = identity::read_partners(&gateway.partners.dir, env, &mut problems);
         let policies = read_policies(&gateway.policies.dir, &mut problems);
         Problems::none_in(problems)?;
         Ok(Self { file: path.to_owned(), gateway: Arc::new(gateway), partners, policies: policies.into() })
@@ -180,34 +141,6 @@ fn list(dir: &Path, key: &str, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
 
 fn has_extension(path: &Path, wanted: &str) -> bool {
     path.extension().is_some_and(|extension| extension == wanted)
-}
-
-fn read_partners(dir: &Path, env: Environment<'_>, problems: &mut Vec<Problem>) -> Partners {
-    let mut partners: BTreeMap<Arc<str>, Arc<RegisteredPartner>> = BTreeMap::new();
-    for path in list(dir, "partners", problems) {
-        if has_extension(&path, "yml") {
-            problems.push(Problem::of_file(
-                &path,
-                "partner files end in .yaml; this one would be overlooked",
-                "rename it",
-            ));
-        }
-        if !has_extension(&path, "yaml") {
-            continue;
-        }
-        let (file, found) = read_document::<PartnerFile>(&path, env);
-        problems.extend(found);
-        let Some(file) = file else { continue };
-        let client_id: Arc<str> = Arc::from(file.client_id.as_str());
-        if let Some(first) = partners.get(&client_id) {
-            let what = format!("client_id `{client_id}` is registered by {} already", first.path.display());
-            problems.push(Problem::of_file(&path, what, "give each partner its own client_id, or remove one file"));
-            continue;
-        }
-        let partner = Arc::new(file.partner());
-        partners.insert(client_id, Arc::new(RegisteredPartner { path, file, partner }));
-    }
-    Partners(Arc::new(partners))
 }
 
 fn read_policies(dir: &Path, problems: &mut Vec<Problem>) -> Vec<PolicyText> {

@@ -6,17 +6,7 @@ use crate::config::read::{At, Setting};
 use crate::config::section::section;
 use crate::config::shape::Shape;
 use crate::config::value::Sha256;
-
-/// Which client certificate is meant.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum CertificateMatch {
-    /// A URI in the subject alternative names, compared exactly (SPIFFE ids).
-    SanUri(String),
-    /// A DNS name in the subject alternative names, compared without case; no wildcards.
-    SanDns(String),
-    /// The SHA-256 digest of the certificate (DER).
-    Sha256(Sha256),
-}
+use crate::identify::partners::CertificateMatch;
 
 section! {
     /// Which client certificate is meant: exactly one of these.
@@ -42,7 +32,7 @@ impl Setting for CertificateMatch {
                 at.refuse("a wildcard would name many certificates", "write the one DNS name")
             }
             (None, Some(name), None) => Some(Self::SanDns(name.to_ascii_lowercase())),
-            (None, None, Some(digest)) => Some(Self::Sha256(digest)),
+            (None, None, Some(digest)) => Some(Self::Sha256(digest.0)),
             (None, None, None) | (Some(_), Some(_), _) | (Some(_), None, Some(_)) | (None, Some(_), Some(_)) => {
                 at.refuse("a certificate is named by exactly one of its marks", "write one of san_uri, san_dns, sha256")
             }
@@ -58,7 +48,7 @@ impl Setting for CertificateMatch {
         match self {
             Self::SanUri(uri) => keys.san_uri = Some(uri.clone()),
             Self::SanDns(name) => keys.san_dns = Some(name.clone()),
-            Self::Sha256(digest) => keys.sha256 = Some(*digest),
+            Self::Sha256(digest) => keys.sha256 = Some(Sha256(*digest)),
         }
         keys.shown()
     }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::config::address::WebUrl;
 use crate::config::read::{At, Setting as _};
-use crate::config::section::{section, words};
+use crate::config::section::{section, words, words_of};
 use crate::config::value::FilePath;
+use crate::identify::issuer::SignatureAlgorithm;
 
 section! {
     /// An authorization server whose access tokens are accepted.
@@ -17,7 +18,7 @@ section! {
         /// What `aud` must contain one of; without it, the endpoints' base URLs.
         audience: Option<Vec<String>>,
         /// The signature algorithms accepted. There is no way to accept `none` or a shared secret (RFC 8725 section 3.1).
-        algorithms: Vec<Algorithm> = Algorithm::ASYMMETRIC.to_vec(),
+        algorithms: Vec<SignatureAlgorithm> = ALGORITHMS.to_vec(),
         /// The `typ` of access tokens. `JWT` is for issuers that do not mark them (RFC 9068): id_tokens are then told apart
         /// and refused.
         access_token_typ: Vec<String> = vec!["at+jwt".to_owned()],
@@ -27,46 +28,38 @@ section! {
         jwks_uri: Option<WebUrl>,
         /// For opaque tokens (RFC 7662).
         introspection: Option<Introspection>,
-        /// How far its clock may differ from this one.
-        clock_skew: Duration = Duration::from_secs(30),
         /// How old its keys may grow before they are fetched again.
         jwks_refresh: Duration = Duration::from_secs(300),
+        /// How old its keys may grow while fetching them fails: a key that it withdrew is trusted no longer than this.
+        jwks_stale_limit: Duration = Duration::from_secs(3600),
     }
     check check_issuer;
 }
 
-words! {
-    /// A signature algorithm (RFC 7518, RFC 8037).
-    pub enum Algorithm {
-        /// RSA PKCS#1 with SHA-256.
-        Rs256 = "RS256",
-        /// RSA PKCS#1 with SHA-384.
-        Rs384 = "RS384",
-        /// RSA PKCS#1 with SHA-512.
-        Rs512 = "RS512",
-        /// ECDSA P-256.
-        Es256 = "ES256",
-        /// ECDSA P-384.
-        Es384 = "ES384",
-        /// RSA-PSS with SHA-256.
-        Ps256 = "PS256",
-        /// RSA-PSS with SHA-384.
-        Ps384 = "PS384",
-        /// RSA-PSS with SHA-512.
-        Ps512 = "PS512",
-        /// Ed25519.
-        EdDsa = "EdDSA",
-    }
-}
+words_of!(SignatureAlgorithm {
+    Rs256 = "RS256", "RSA PKCS#1 with SHA-256.";
+    Rs384 = "RS384", "RSA PKCS#1 with SHA-384.";
+    Rs512 = "RS512", "RSA PKCS#1 with SHA-512.";
+    Ps256 = "PS256", "RSA-PSS with SHA-256.";
+    Ps384 = "PS384", "RSA-PSS with SHA-384.";
+    Ps512 = "PS512", "RSA-PSS with SHA-512.";
+    Es256 = "ES256", "ECDSA P-256 with SHA-256.";
+    Es384 = "ES384", "ECDSA P-384 with SHA-384.";
+    EdDsa = "EdDSA", "Ed25519.";
+});
 
-impl Algorithm {
-    /// What is accepted when a configuration says nothing.
-    pub const ASYMMETRIC: &'static [Self] =
-        &[Self::Rs256, Self::Rs384, Self::Es256, Self::Es384, Self::Ps256, Self::Ps384, Self::EdDsa];
-}
+/// What is accepted when a configuration says nothing (product.md section 3).
+const ALGORITHMS: &[SignatureAlgorithm] = &[
+    SignatureAlgorithm::Rs256,
+    SignatureAlgorithm::Rs384,
+    SignatureAlgorithm::Es256,
+    SignatureAlgorithm::Es384,
+    SignatureAlgorithm::Ps256,
+    SignatureAlgorithm::EdDsa,
+];
 
 section! {
-    /// The names of claims in this issuer's tokens.
+    /// Where facts stand in this issuer's tokens: a claim's name, or a JSON pointer when it starts with a slash.
     pub struct Claims {
         /// The client: `client_id` (RFC 9068) or `azp`.
         client_id: String = "client_id".to_owned(),
@@ -77,7 +70,9 @@ section! {
         /// The scopes.
         scope: String = "scope".to_owned(),
         /// The purpose of use.
-        purpose: String = "purpose_of_use".to_owned(),
+        purpose_of_use: String = "purpose_of_use".to_owned(),
+        /// A claimed emergency.
+        emergency: String = "emergency".to_owned(),
     }
 }
 
@@ -90,6 +85,8 @@ section! {
         client_id: String,
         /// The file that holds its secret.
         client_secret_file: FilePath,
+        /// How long an answer may be used again; without it, the issuer is asked every time.
+        cache: Option<Duration>,
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::config::certificate::CertificateMatch;
 use crate::config::read::At;
 use crate::config::section::{section, words};
 use crate::config::value::{FilePath, Network};
+use crate::identify::partners::CertificateMatch;
 
 section! {
     /// One address on which clients are served.

@@ -9,12 +9,12 @@ use serde_json::Value as Json;
 use time::{Date, OffsetDateTime, Time};
 
 use crate::config::address::{Origin, RedirectUri, WebUrl};
-use crate::config::certificate::CertificateMatch;
 use crate::config::gateway::{ApiVersion, Waiver};
 use crate::config::read::{At, Setting};
 use crate::config::section::{section, words, words_of};
 use crate::config::shape::{Form, Shape};
 use crate::config::value::{FilePath, unknown_word};
+use crate::identify::partners::{CertificateMatch, ClientType};
 
 section! {
     /// One partner app and what it may have at most.
@@ -42,13 +42,15 @@ section! {
         /// The browser origins it calls from; compared exactly.
         origins: Vec<Origin> = Vec::new(),
         /// Whether its requests must come with one of its certificates.
-        mtls: Mtls = Mtls::Required,
+        mtls: MtlsMode = MtlsMode::Required,
         /// Whether its tokens must be bound to a DPoP key (RFC 9449).
         dpop: Dpop = Dpop::Optional,
         /// Its certificates.
         certificates: Vec<CertificateMatch> = Vec::new(),
         /// Where it is established, as an ISO 3166 code.
         jurisdiction: String,
+        /// The issuers whose tokens count for it; without it, every configured one.
+        issuers: Option<Vec<String>>,
         /// The most its tokens can ever grant, as SMART v2 scopes. Empty: nothing.
         scopes: Vec<String>,
         /// For what it may use what it gets. Empty: for nothing.
@@ -77,23 +79,16 @@ words! {
     }
 }
 
-words! {
-    /// A kind of OAuth client.
-    pub enum ClientType {
-        /// An app that can keep no secret: a phone app, a page.
-        Public = "public",
-        /// A server-side app with a shared secret.
-        ConfidentialSymmetric = "confidential-symmetric",
-        /// A server-side app with its own key pair.
-        ConfidentialAsymmetric = "confidential-asymmetric",
-        /// A server without a user (SMART Backend Services).
-        BackendService = "backend-service",
-    }
-}
+words_of!(ClientType {
+    Public = "public", "An app that can keep no secret: a phone app, a page.";
+    ConfidentialSymmetric = "confidential-symmetric", "A server-side app with a shared secret.";
+    ConfidentialAsymmetric = "confidential-asymmetric", "A server-side app with its own key pair.";
+    BackendService = "backend-service", "A server without a user (SMART Backend Services).";
+});
 
 words! {
     /// Whether requests must come with a certificate.
-    pub enum Mtls {
+    pub enum MtlsMode {
         /// They must.
         Required = "required",
         /// They need not: only with DPoP, or a dated waiver.
@@ -268,17 +263,17 @@ impl Setting for PurposeOfUse {
 fn check_partner(partner: &PartnerFile, at: &At<'_>) {
     let no_certificate = partner.certificates.is_empty();
     match partner.mtls {
-        Mtls::Required if no_certificate => at.problem_at(
+        MtlsMode::Required if no_certificate => at.problem_at(
             "certificates",
             "`mtls: required` and no certificate is registered, so every request would be refused",
             "add `certificates: [{san_uri: …}]`",
         ),
-        Mtls::None if partner.dpop == Dpop::Optional && partner.waivers.is_empty() => at.problem_at(
+        MtlsMode::None if partner.dpop == Dpop::Optional && partner.unbound_tokens_until().is_none() => at.problem_at(
             "mtls",
             "without a certificate a stolen token works anywhere (RFC 9700 section 2.2.1)",
-            "set `mtls: required`, or `dpop: required`, or add a dated entry to `waivers`",
+            "set `mtls: required`, or `dpop: required`, or add a dated waiver of `partner-mtls`",
         ),
-        Mtls::Required | Mtls::None => {}
+        MtlsMode::Required | MtlsMode::None => {}
     }
     check_credentials(partner, at);
     if partner.part2.basis == Part2Basis::Consent && partner.consent_recipients.is_empty() {

@@ -68,7 +68,7 @@ fn ten_mistakes_are_told_at_once_each_with_line_and_fix() {
     fhirwall.yaml:23: endpoints[0].upstream.timeout: a duration needs its unit
         fix: write a number and its unit: ms, s, m, h or d, as `30s`
     fhirwall.yaml:26: issuers[0].algorithms[1]: unknown value `HS256`
-        fix: did you mean `RS256`? Known: RS256, RS384, RS512, ES256, ES384, PS256, PS384, PS512, EdDSA
+        fix: did you mean `RS256`? Known: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA
     fhirwall.yaml:30: labels.sources[1]: unknown value `inlin`
         fix: did you mean `inline`? Known: meta, inline, codes
     fhirwall.yaml:32: limits.response_bytes: `16MB` is no size
@@ -315,7 +315,7 @@ fn one_client_id_in_two_files_and_an_overlooked_file_are_refused() {
         std::fs::write(dir.path().join(name), &text).unwrap();
     }
     let mut problems = Vec::new();
-    let partners = read_partners(dir.path(), &env, &mut problems);
+    let partners = identity::read_partners(dir.path(), &env, &mut problems);
     assert_eq!(partners.len(), 1);
     let told = told(Problems::none_in(problems), dir.path());
     assert!(told.contains("b.yaml: client_id `portal` is registered by"), "{told}");
@@ -328,7 +328,7 @@ fn no_policy_and_no_directory_are_refused() {
     let mut problems = Vec::new();
     read_policies(dir.path(), &mut problems);
     read_policies(&dir.path().join("absent"), &mut problems);
-    read_partners(&dir.path().join("absent"), &env, &mut problems);
+    identity::read_partners(&dir.path().join("absent"), &env, &mut problems);
     assert_eq!(problems.len(), 3);
     std::fs::write(dir.path().join("a.cedar"), "").unwrap();
     let mut problems = Vec::new();
@@ -346,4 +346,78 @@ fn what_is_shown_reads_back_the_same() {
         std::fs::write(&path, text).unwrap();
         assert_eq!(load_partner(&path, &env).map_err(|problems| problems.to_string()), Ok(partner.file.clone()));
     }
+}
+
+#[test]
+fn partners_stand_ready_for_identification() {
+    use crate::identify::partners::{ClientKeys, Mtls, Partners as _};
+    let config = good();
+    let entry = config.partners.by_client_id("recovery-path").unwrap();
+    assert!(matches!((&entry.mtls, &entry.keys), (Mtls::Required, ClientKeys::ByUrl(_))));
+    assert_eq!(entry.certificates.len(), 3);
+    let portal = config.partners.by_client_id("portal").unwrap();
+    assert_eq!(portal.mtls, Mtls::None { unbound_tokens_until: None });
+    let reporting = config.partners.by_client_id("reporting").unwrap();
+    assert!(matches!(&reporting.keys, ClientKeys::ByValue(keys) if keys.len() == 1));
+    assert!(reporting.secret.as_ref().unwrap().is("no-secret-but-a-fixture-of-the-tests"));
+    assert!(config.partners.by_client_id("Recovery-Path").is_none());
+    assert!(config.partners.origin_registered("https://recovery.example"));
+    assert!(!config.partners.origin_registered("https://recovery.example.evil.example"));
+}
+
+#[test]
+fn a_waiver_opens_unbound_tokens_until_its_last_day_has_ended() {
+    let text = partner_with("mtls: required", "mtls: none").replace(
+        "waivers: []",
+        "waivers: [{control: partner-mtls, reason: legacy app, owner: ciso@example.org, until: 2026-12-31}]",
+    );
+    assert_eq!(partner_problems_of(&text), "no problem");
+    let other = text.replace("partner-mtls", "partner-baa");
+    assert!(partner_problems_of(&other).contains("stolen token"));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("partner.yaml");
+    std::fs::write(&path, text).unwrap();
+    let until = load_partner(&path, &env).unwrap().unbound_tokens_until().unwrap();
+    assert_eq!(until, time::macros::datetime!(2027-01-01 00:00 UTC));
+}
+
+#[test]
+fn short_secrets_and_private_keys_of_partners_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let yaml = std::fs::read_to_string(fixture("good/partners/reporting.yaml")).unwrap();
+    let jwks = std::fs::read_to_string(fixture("good/partners/reporting.jwks")).unwrap();
+    std::fs::write(dir.path().join("reporting.yaml"), yaml).unwrap();
+    std::fs::create_dir(dir.path().join("secrets")).unwrap();
+    let told = |secret: &str, jwks: &str| {
+        std::fs::write(dir.path().join("secrets/reporting"), secret).unwrap();
+        std::fs::write(dir.path().join("reporting.jwks"), jwks).unwrap();
+        let mut problems = Vec::new();
+        identity::read_partners(dir.path(), &env, &mut problems);
+        told(Problems::none_in(problems), dir.path())
+    };
+    assert_eq!(told("0123456789abcdef0123456789\n", &jwks), "no problem");
+    assert!(told("hunter2", &jwks).contains("too short"));
+    assert!(told("0123456789abcdef0123456789", r#"{"keys": []}"#).contains("no JSON Web Key Set"));
+    assert!(
+        told("0123456789abcdef0123456789", &jwks.replace("\"x\"", "\"d\": \"AA\", \"x\""))
+            .contains("private or shared key")
+    );
+}
+
+#[test]
+fn issuers_take_the_endpoints_as_audience_when_none_is_written() {
+    let text =
+        good_with("    audience: [https://fhir.example.org/fhir]\n", "").replace("    ca_file: tls/idp-ca.pem\n", "");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fhirwall.yaml");
+    std::fs::write(&path, &text).unwrap();
+    std::fs::create_dir(dir.path().join("keys")).unwrap();
+    let (gateway, problems) = read_document::<Gateway>(&path, &env);
+    assert_eq!(problems, []);
+    let gateway = gateway.unwrap();
+    assert!(gateway.issuer_configs().unwrap_err().to_string().contains("keys/introspection: cannot be read"));
+    std::fs::write(dir.path().join("keys/introspection"), "of the tests\n").unwrap();
+    let issuers = gateway.issuer_configs().unwrap();
+    assert_eq!(issuers[0].audience, ["https://fhir.example.org/fhir", "https://fhir.example.org/side"]);
+    assert_eq!(issuers[0].introspection.as_ref().unwrap().client_secret, "of the tests");
 }

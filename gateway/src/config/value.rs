@@ -294,6 +294,14 @@ impl Sha256 {
         bytes.try_into().ok().map(Self)
     }
 
+    /// The digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+        let mut out = [0; 32];
+        out.copy_from_slice(digest.as_ref());
+        Self(out)
+    }
+
     /// The digest in lower-case hexadecimal.
     pub fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
