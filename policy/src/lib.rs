@@ -3,8 +3,14 @@
 //! This crate refuses by default: no policy set, no scope, no consent, an error anywhere, and the answer is a
 //! [`reason::Reason`], never a permit. It is pure: `now`, facts and limits arrive as arguments.
 
+pub mod cedar;
 pub mod consent;
+pub mod decide;
 pub mod partner;
+pub mod permit;
 pub mod purpose;
+mod reach;
 pub mod reason;
+pub mod scope;
 pub mod subject;
+mod touched;

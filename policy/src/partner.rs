@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fhir_profiles::ids::LogicalId;
 use time::OffsetDateTime;
 
 use crate::purpose::PurposeOfUse;
@@ -22,6 +23,15 @@ pub struct Partner {
     /// When the business associate agreement (45 CFR 164.504(e)) or QSOA stops to be valid.
     pub baa_expires: Option<OffsetDateTime>,
     pub assessment_expires: Option<OffsetDateTime>,
+    /// Court orders of 42 CFR Part 2, subpart E, under which this partner gets records.
+    pub court_orders: Vec<CourtOrder>,
+}
+
+/// One court order, as the privacy officer entered it in the partner file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CourtOrder {
+    pub patient: LogicalId,
+    pub expires: OffsetDateTime,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +62,30 @@ pub enum Part2Basis {
     Research,
     /// Audit and evaluation (2.53).
     Audit,
+    /// A court order of subpart E (2.61 to 2.67), for the patients it covers.
+    CourtOrder,
+}
+
+impl Part2Basis {
+    pub const ALL: &'static [Self] =
+        &[Self::None, Self::Consent, Self::Patient, Self::Program, Self::Research, Self::Audit, Self::CourtOrder];
+
+    /// The word of the partner file and of the policies.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Consent => "consent",
+            Self::Patient => "patient",
+            Self::Program => "program",
+            Self::Research => "research",
+            Self::Audit => "audit",
+            Self::CourtOrder => "court-order",
+        }
+    }
+
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|basis| basis.code() == code)
+    }
 }
 
 /// How a redaction shows (product.md section 4).

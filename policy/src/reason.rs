@@ -53,6 +53,55 @@ pub enum Reason {
 }
 
 impl Reason {
+    pub const ALL: &'static [Self] = &[
+        Self::MalformedRequest,
+        Self::UnknownParameter,
+        Self::UnsupportedParameter,
+        Self::ParameterNotAllowed,
+        Self::UnsupportedInteraction,
+        Self::UnknownOperation,
+        Self::OperationNotAllowed,
+        Self::NotAcceptable,
+        Self::UnsupportedMediaType,
+        Self::RequestTooLarge,
+        Self::NoCredentials,
+        Self::InvalidToken,
+        Self::CertificateMismatch,
+        Self::StrongerAuthenticationNeeded,
+        Self::PartnerUnknown,
+        Self::PartnerSuspended,
+        Self::EvidenceExpired,
+        Self::PurposeNotAllowed,
+        Self::InsufficientScope,
+        Self::PatientMismatch,
+        Self::PolicyForbids,
+        Self::PolicyError,
+        Self::NotFound,
+        Self::LabelWithheld,
+        Self::ConsentDenies,
+        Self::OutsideCompartment,
+        Self::OutsideGranularScope,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::RiskThrottled,
+        Self::RiskTerminated,
+        Self::Lockdown,
+        Self::VersionConflict,
+        Self::PreconditionRequired,
+        Self::LabelWouldBeLowered,
+        Self::UpstreamUnintelligible,
+        Self::UpstreamUnavailable,
+        Self::ConsentSourceUnavailable,
+        Self::IssuerUnavailable,
+        Self::AuditUnavailable,
+        Self::StateUnavailable,
+    ];
+
+    /// The reason with this code.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.code() == code)
+    }
+
     pub const fn code(self) -> &'static str {
         match self {
             Self::MalformedRequest => "malformed-request",

@@ -1,0 +1,265 @@
+//! Loading a policy set: all problems at once, and nothing half loaded.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use cedar_policy as cedar;
+
+use super::meta::{Mode, Obligations, PolicyMeta};
+use super::vocabulary::Vocabulary;
+use super::{PolicySet, Slice, Slices, schema};
+use crate::reason::Reason;
+
+/// What is wrong with a policy file, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyProblem {
+    pub file: String,
+    /// The `@id` of the policy, where it has one.
+    pub policy: Option<String>,
+    pub message: String,
+}
+
+impl core::fmt::Display for PolicyProblem {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match &self.policy {
+            Some(policy) => write!(f, "{}: policy `{policy}`: {}", self.file, self.message),
+            None => write!(f, "{}: {}", self.file, self.message),
+        }
+    }
+}
+
+impl core::error::Error for PolicyProblem {}
+
+struct Read {
+    policy: cedar::Policy,
+    meta: Arc<PolicyMeta>,
+}
+
+pub(super) fn load(files: &[(String, String)]) -> Result<PolicySet, Vec<PolicyProblem>> {
+    let mut problems = Vec::new();
+    let text = schema::schema_text();
+    let schema = match cedar::Schema::from_cedarschema_str(&text) {
+        Ok((schema, _)) => schema,
+        Err(error) => return Err(vec![problem("schema.cedarschema", None, error.to_string())]),
+    };
+    let Some(vocabulary) = Vocabulary::new() else {
+        return Err(vec![problem("schema.cedarschema", None, "a code of the built-in tables is no Cedar name".into())]);
+    };
+    let mut policies: Vec<Read> = Vec::new();
+    for (file, text) in files {
+        read_file(file, text, &mut policies, &mut problems);
+    }
+    if policies.is_empty() && problems.is_empty() {
+        problems.push(problem("policies", None, "the set holds no policy, so nothing could be permitted".to_owned()));
+    }
+    let full = match assemble(policies.iter()) {
+        Ok(full) => full,
+        Err(error) => {
+            problems.push(problem("policies", None, error));
+            return Err(problems);
+        }
+    };
+    let metas: HashMap<cedar::PolicyId, Arc<PolicyMeta>> =
+        policies.iter().map(|read| (read.policy.id().clone(), Arc::clone(&read.meta))).collect();
+    problems.extend(validate(&schema, &full, &metas));
+    let (interact, disclose) = match (slices(&policies, Moment::Interact), slices(&policies, Moment::Disclose)) {
+        (Ok(interact), Ok(disclose)) if problems.is_empty() => (interact, disclose),
+        (Err(error), _) | (_, Err(error)) => {
+            problems.push(problem("policies", None, error));
+            return Err(problems);
+        }
+        (Ok(_), Ok(_)) => return Err(problems),
+    };
+    Ok(PolicySet {
+        epoch: digest(files.iter().flat_map(|(name, text)| [name.as_str(), text.as_str()]).chain([text.as_str()])),
+        vocabulary,
+        listed: policies.iter().map(|read| Arc::clone(&read.meta)).collect(),
+        policies: metas,
+        interact,
+        disclose,
+        reads_time: policies.iter().any(|read| reads_attribute(&read.policy, "time")),
+    })
+}
+
+fn problem(file: &str, policy: Option<&str>, message: String) -> PolicyProblem {
+    PolicyProblem { file: file.to_owned(), policy: policy.map(str::to_owned), message }
+}
+
+fn read_file(file: &str, text: &str, policies: &mut Vec<Read>, problems: &mut Vec<PolicyProblem>) {
+    let parsed = match cedar::PolicySet::from_str(text) {
+        Ok(parsed) => parsed,
+        Err(errors) => {
+            problems.extend(errors.iter().map(|error| problem(file, None, error.to_string())));
+            return;
+        }
+    };
+    if let Some(template) = parsed.templates().next() {
+        problems.push(problem(file, Some(template.id().as_ref()), "templates with slots are not supported".to_owned()));
+    }
+    let mut found: Vec<&cedar::Policy> = parsed.policies().collect();
+    // The parser names them policy0, policy1, … in the order of the file.
+    found.sort_by_key(|policy| policy.id().to_string().trim_start_matches("policy").parse::<usize>().ok());
+    for policy in found {
+        match read_policy(file, policy, policies.len()) {
+            Ok(meta) if policies.iter().any(|other| other.meta.id == meta.id) => {
+                problems.push(problem(file, Some(&meta.id), "this @id is already in use".to_owned()));
+            }
+            Ok(meta) => {
+                policies.push(Read { policy: policy.new_id(cedar::PolicyId::new(&meta.id)), meta: Arc::new(meta) })
+            }
+            Err(message) => problems.push(problem(file, policy.annotation("id"), message)),
+        }
+    }
+}
+
+fn read_policy(file: &str, policy: &cedar::Policy, position: usize) -> Result<PolicyMeta, String> {
+    let text = |key: &str| policy.annotation(key).filter(|text| !text.trim().is_empty()).map(str::to_owned);
+    let id = text("id").ok_or("a policy needs @id: explanations and records name it")?;
+    let cites = text("cites").ok_or("a policy needs @cites: the source it rests on")?;
+    let says = text("says").ok_or("a policy needs @says: itself in one sentence, for people")?;
+    for (key, _) in policy.annotations() {
+        if !["id", "cites", "says", "mode", "reason", "basis", "obliges"].contains(&key) {
+            return Err(format!("@{key} is not known; known are id, cites, says, mode, reason, basis, obliges"));
+        }
+    }
+    let permits = policy.effect() == cedar::Effect::Permit;
+    let mode = match policy.annotation("mode") {
+        None | Some("enforce") => Mode::Enforce,
+        Some("shadow") => Mode::Shadow,
+        Some(other) => return Err(format!("@mode is `enforce` or `shadow`, not `{other}`")),
+    };
+    if mode == Mode::Shadow && permits {
+        return Err("only a forbid can run in shadow mode: a shadowed permit would report nothing".to_owned());
+    }
+    if mode == Mode::Shadow && names_part2(policy) {
+        return Err("a forbid that protects Part 2 records cannot run in shadow mode".to_owned());
+    }
+    let reason = match policy.annotation("reason") {
+        None => None,
+        Some(code) => Some(Reason::from_code(code).ok_or_else(|| format!("@reason `{code}` is no reason code"))?),
+    };
+    let obligations = Obligations::parse(policy.annotation("obliges").unwrap_or_default())?;
+    Ok(PolicyMeta {
+        id,
+        cites,
+        says,
+        file: file.to_owned(),
+        permits,
+        mode,
+        reason,
+        basis: text("basis"),
+        obligations,
+        position,
+    })
+}
+
+/// Does the policy speak of a label of substance use records? Those forbids are never only watched.
+fn names_part2(policy: &cedar::Policy) -> bool {
+    const PART2: [&str; 5] = ["42CFRPart2", "SUD", "ETH", "ETHUD", "OPIOIDUD"];
+    policy
+        .entity_literals()
+        .iter()
+        .any(|uid| uid.type_name().basename() == "Label" && PART2.contains(&uid.id().unescaped()))
+}
+
+fn validate(
+    schema: &cedar::Schema,
+    full: &cedar::PolicySet,
+    metas: &HashMap<cedar::PolicyId, Arc<PolicyMeta>>,
+) -> Vec<PolicyProblem> {
+    let result = cedar::Validator::new(schema.clone()).validate(full, cedar::ValidationMode::Strict);
+    let located = |id: &cedar::PolicyId, message: String| {
+        let file = metas.get(id).map_or("policies", |meta| meta.file.as_str());
+        problem(file, Some(id.as_ref()), message)
+    };
+    let errors = result.validation_errors().map(|error| located(error.policy_id(), error.to_string()));
+    // A policy that can never apply is a typo that looks like protection.
+    let warnings = result.validation_warnings().map(|warning| located(warning.policy_id(), warning.to_string()));
+    errors.chain(warnings).collect()
+}
+
+fn assemble<'a>(policies: impl Iterator<Item = &'a Read>) -> Result<cedar::PolicySet, String> {
+    cedar::PolicySet::from_policies(policies.map(|read| read.policy.clone())).map_err(|error| error.to_string())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    Interact,
+    Disclose,
+}
+
+/// Can the policy's action be asked at this moment?
+fn concerns(policy: &cedar::Policy, moment: Moment) -> bool {
+    let disclose = |uid: &cedar::EntityUid| uid.id().unescaped() == "disclose";
+    let of_moment = |uid: &cedar::EntityUid| disclose(uid) == (moment == Moment::Disclose);
+    match policy.action_constraint() {
+        cedar::ActionConstraint::Any => true,
+        cedar::ActionConstraint::Eq(uid) => of_moment(&uid),
+        cedar::ActionConstraint::In(uids) => uids.iter().any(of_moment),
+    }
+}
+
+/// The one app that the policy is about, if it is about one.
+fn sole_app(policy: &cedar::Policy) -> Option<cedar::EntityUid> {
+    match policy.principal_constraint() {
+        cedar::PrincipalConstraint::Eq(uid) => Some(uid),
+        cedar::PrincipalConstraint::Any
+        | cedar::PrincipalConstraint::In(_)
+        | cedar::PrincipalConstraint::Is(_)
+        | cedar::PrincipalConstraint::IsIn(..) => None,
+    }
+}
+
+fn slices(policies: &[Read], moment: Moment) -> Result<Slices, String> {
+    let here: Vec<&Read> = policies.iter().filter(|read| concerns(&read.policy, moment)).collect();
+    let slice_for = |app: Option<&cedar::EntityUid>| -> Result<Slice, String> {
+        let mine = |read: &&&Read| sole_app(&read.policy).is_none_or(|sole| Some(&sole) == app);
+        let enforced = |read: &&&Read| read.meta.mode == Mode::Enforce;
+        let all: Vec<&Read> = here.iter().filter(mine).copied().collect();
+        let shadowed = all.iter().any(|read| read.meta.mode == Mode::Shadow);
+        Ok(Slice {
+            enforced: assemble(all.iter().filter(enforced).copied())?,
+            with_shadow: if shadowed { Some(assemble(all.iter().copied())?) } else { None },
+        })
+    };
+    let mut by_app = HashMap::new();
+    for app in here.iter().filter_map(|read| sole_app(&read.policy)) {
+        if !by_app.contains_key(&app) {
+            let slice = slice_for(Some(&app))?;
+            by_app.insert(app, slice);
+        }
+    }
+    Ok(Slices { everyone: slice_for(None)?, by_app })
+}
+
+/// Does the policy read an attribute of this name, of anything?
+fn reads_attribute(policy: &cedar::Policy, name: &str) -> bool {
+    fn reads(value: &serde_json::Value, name: &str) -> bool {
+        match value {
+            serde_json::Value::Object(members) => {
+                members.get("attr").is_some_and(|attr| attr == name)
+                    || members.values().any(|member| reads(member, name))
+            }
+            serde_json::Value::Array(items) => items.iter().any(|item| reads(item, name)),
+            serde_json::Value::Null
+            | serde_json::Value::Bool(_)
+            | serde_json::Value::Number(_)
+            | serde_json::Value::String(_) => false,
+        }
+    }
+    // A policy whose form cannot be read is taken to read everything.
+    policy.to_json().map_or(true, |json| reads(&json, name))
+}
+
+/// FNV-1a over 128 bits: a name for a set of texts that its operator wrote, not a protection against forgery.
+fn digest<'a>(parts: impl Iterator<Item = &'a str>) -> String {
+    let mut state: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    for part in parts {
+        for byte in part.bytes().chain([0]) {
+            state ^= u128::from(byte);
+            state = state.wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+        }
+    }
+    format!("{state:032x}")
+}

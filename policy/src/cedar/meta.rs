@@ -1,0 +1,67 @@
+//! What a policy says about itself, in its annotations.
+
+use crate::reason::Reason;
+
+/// The annotations of one policy, checked at load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyMeta {
+    /// `@id`, unique in the set.
+    pub id: String,
+    /// `@cites`: the source it rests on.
+    pub cites: String,
+    /// `@says`: the policy in a sentence, for people.
+    pub says: String,
+    /// The file it stands in.
+    pub file: String,
+    /// A `permit`, or else a `forbid`.
+    pub permits: bool,
+    pub mode: Mode,
+    /// `@reason`, of a forbid: the code under which its refusals are known.
+    pub reason: Option<Reason>,
+    /// `@basis`, of a permit for records: the lawful basis in a word.
+    pub basis: Option<String>,
+    /// `@obliges`: what a disclosure under this permit entails.
+    pub obligations: Obligations,
+    /// Its place in the set.
+    pub(crate) position: usize,
+}
+
+/// Does a policy decide, or is it only watched?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Enforce,
+    /// `@mode("shadow")`: evaluated and reported, never deciding.
+    Shadow,
+}
+
+/// What must accompany or follow a disclosure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Obligations {
+    /// The notice of 42 CFR 2.32 goes with the answer.
+    pub part2_notice: bool,
+    /// The program must be told who saw what, when, and why (42 CFR 2.51(c)).
+    pub emergency_record: bool,
+}
+
+impl Obligations {
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            part2_notice: self.part2_notice || other.part2_notice,
+            emergency_record: self.emergency_record || other.emergency_record,
+        }
+    }
+
+    /// Reads `@obliges`: codes separated by spaces.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut obligations = Self::default();
+        for code in text.split_whitespace() {
+            match code {
+                "part2-notice" => obligations.part2_notice = true,
+                "emergency-record" => obligations.emergency_record = true,
+                other => return Err(format!("@obliges knows `part2-notice` and `emergency-record`, not `{other}`")),
+            }
+        }
+        Ok(obligations)
+    }
+}

@@ -1,0 +1,373 @@
+//! A permit: the proof that a request was decided on, and the judge of what comes back.
+//!
+//! Only [`crate::decide::decide`] makes one; nothing is forwarded without it. Each returned resource is judged again, by
+//! scope, compartment and policy (the second moment), since a permit to ask is none to see.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fhir_profiles::engine::{Place, ResourceFacts};
+use fhir_profiles::ids::{LogicalId, ResourceType};
+use fhir_profiles::interaction::{Access, Interaction};
+use fhir_profiles::label::{Label, LabelSet};
+use time::OffsetDateTime;
+
+use crate::cedar::{Asking, Obligations, PolicyMeta, PolicySet, RecordKey, Relation, Verdict};
+use crate::consent::{ConsentOutcome, ConsentQuestion};
+use crate::decide::Asked;
+use crate::partner::{Part2Basis, Partner, Redaction};
+use crate::purpose::PurposeOfUse;
+use crate::reach::{self, Membership, Reach};
+use crate::reason::Reason;
+use crate::scope::{Constraint, Grant, ScopeSet};
+use crate::touched;
+
+/// A decided request. Its fields are private: no other crate can make one or change one.
+#[derive(Debug)]
+pub struct Permit {
+    interaction: Interaction,
+    partner: Arc<Partner>,
+    purpose: PurposeOfUse,
+    scopes: ScopeSet,
+    reaches: Vec<Reach>,
+    bases: Vec<String>,
+    asking: Asking,
+    emergency: Option<LogicalId>,
+    now: OffsetDateTime,
+    epoch: String,
+    policies: Vec<String>,
+    would_deny: Vec<String>,
+}
+
+impl Permit {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the one function that decides")]
+    pub(crate) fn new(
+        asked: &Asked<'_>,
+        interaction: Interaction,
+        purpose: PurposeOfUse,
+        scopes: ScopeSet,
+        reaches: Vec<Reach>,
+        asking: Asking,
+        emergency: Option<LogicalId>,
+        policies: &[Arc<PolicyMeta>],
+        would_deny: &[Arc<PolicyMeta>],
+        epoch: &str,
+    ) -> Self {
+        Self {
+            interaction,
+            partner: Arc::clone(&asked.subject.partner),
+            purpose,
+            scopes,
+            reaches,
+            bases: asked.endpoint.bases.clone(),
+            asking,
+            emergency,
+            now: asked.now,
+            epoch: epoch.to_owned(),
+            policies: ids(policies),
+            would_deny: ids(would_deny),
+        }
+    }
+
+    /// The request to forward: the one that was decided on, bound to the caller's patient where its scopes are.
+    pub const fn interaction(&self) -> &Interaction {
+        &self.interaction
+    }
+
+    /// How what is withheld looks to this partner.
+    pub fn redaction(&self) -> Redaction {
+        self.partner.part2.redaction
+    }
+
+    pub const fn purpose(&self) -> PurposeOfUse {
+        self.purpose
+    }
+
+    /// Must the consents of every patient in the answer be resolved, labelled or not? So that neither time nor an
+    /// outage tells who has a label. Emergency access is ruled apart: nobody waits for a consent server there.
+    pub fn needs_consents(&self) -> bool {
+        match self.partner.part2.basis {
+            Part2Basis::None | Part2Basis::Consent | Part2Basis::Research => self.emergency.is_none(),
+            Part2Basis::Patient | Part2Basis::Program | Part2Basis::Audit | Part2Basis::CourtOrder => false,
+        }
+    }
+
+    /// What to ask of a patient's consents for records of this type and with these labels.
+    pub fn consent_question<'a>(
+        &'a self,
+        patient: &'a LogicalId,
+        kind: ResourceType,
+        labels: LabelSet,
+    ) -> ConsentQuestion<'a> {
+        ConsentQuestion {
+            patient,
+            recipients: &self.partner.consent_recipients,
+            purpose: self.purpose,
+            labels,
+            kind,
+            now: self.now,
+        }
+    }
+
+    /// The policies that permitted the request.
+    pub fn policies(&self) -> &[String] {
+        &self.policies
+    }
+
+    /// The shadowed policies that would have refused it.
+    pub fn would_deny(&self) -> &[String] {
+        &self.would_deny
+    }
+
+    /// The effective scopes: the token's within the partner's ceiling.
+    pub const fn scopes(&self) -> &ScopeSet {
+        &self.scopes
+    }
+
+    /// The epoch of the policy set that decided.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// The constraints of granular scopes that records of this type may have to match; the gateway evaluates them.
+    pub fn constraints(&self, kind: ResourceType) -> Vec<&Constraint> {
+        let access = touched::shown_by(&self.interaction);
+        self.reaches
+            .iter()
+            .flat_map(|reach| match self.scopes.grants(access, kind, reach.context) {
+                Grant::Matching(constraints) => constraints,
+                Grant::None | Grant::Whole => Vec::new(),
+            })
+            .collect()
+    }
+
+    /// May this resource be shown? Scope and compartment first, then policy, with the answer remembered in `memo`.
+    pub fn disclose(
+        &self,
+        set: &PolicySet,
+        memo: &mut Memo,
+        facts: &ResourceFacts,
+        question: &DisclosureFacts<'_>,
+    ) -> Disclosure {
+        self.judge(set, memo, facts, facts.labels, question)
+    }
+
+    /// May an element with these inline labels be shown, in this resource? The highest protection of both applies
+    /// (DS4P 1.0.0, inline security labels).
+    pub fn element(
+        &self,
+        set: &PolicySet,
+        memo: &mut Memo,
+        facts: &ResourceFacts,
+        labels: LabelSet,
+        question: &DisclosureFacts<'_>,
+    ) -> Disclosure {
+        self.judge(set, memo, facts, facts.labels.union(labels), question)
+    }
+
+    fn judge(
+        &self,
+        set: &PolicySet,
+        memo: &mut Memo,
+        facts: &ResourceFacts,
+        labels: LabelSet,
+        question: &DisclosureFacts<'_>,
+    ) -> Disclosure {
+        let bases: Vec<&str> = self.bases.iter().map(String::as_str).collect();
+        if set.epoch() != self.epoch {
+            // A permit of one set is no permit of another.
+            return Disclosure::withhold(Reason::PolicyError);
+        }
+        if let Err(reason) = self.within_scope(facts, question, &bases) {
+            return Disclosure::withhold(reason);
+        }
+        let key = RecordKey {
+            kind: facts.kind,
+            labels: if facts.unknown_labels > 0 { labels.with(Label::UNKNOWN) } else { labels },
+            consent: ConsentTag::of(question.consent),
+            relation: self.relation(facts, &bases),
+            emergency_patient: self.about(facts, self.emergency.as_ref(), &bases),
+            court_order: self.ordered(facts, &bases),
+        };
+        memo.0.entry(key).or_insert_with(|| self.ask(set, &key)).clone()
+    }
+
+    /// Does a scope grant this record, in a context whose patient it belongs to?
+    fn within_scope(
+        &self,
+        facts: &ResourceFacts,
+        question: &DisclosureFacts<'_>,
+        bases: &[&str],
+    ) -> Result<(), Reason> {
+        if !self.needs_own_scope(facts) {
+            return Ok(());
+        }
+        let access = touched::shown_by(&self.interaction);
+        let mut refusal = Reason::OutsideCompartment;
+        for reach in &self.reaches {
+            let granted = match self.scopes.grants(access, facts.kind, reach.context) {
+                Grant::None => continue,
+                Grant::Whole => true,
+                Grant::Matching(constraints) => constraints.into_iter().any(question.matches),
+            };
+            let inside = reach.patient.as_ref().is_none_or(|patient| match reach::membership(facts, patient, bases) {
+                Membership::Own | Membership::Nobody => true,
+                Membership::Other => false,
+            });
+            match (inside, granted) {
+                (true, true) => return Ok(()),
+                (true, false) => refusal = Reason::OutsideGranularScope,
+                (false, _) => {}
+            }
+        }
+        Err(refusal)
+    }
+
+    /// The container of an answer, the server's own messages, and contained resources come with what was asked for.
+    fn needs_own_scope(&self, facts: &ResourceFacts) -> bool {
+        match facts.place {
+            Place::Contained | Place::EntryOutcome => false,
+            Place::Root => {
+                let container =
+                    facts.kind == ResourceType::BUNDLE && touched::shown_by(&self.interaction) == Access::Search;
+                !container && facts.kind != ResourceType::OPERATION_OUTCOME
+            }
+            Place::Entry | Place::Parameter => facts.kind != ResourceType::OPERATION_OUTCOME,
+        }
+    }
+
+    fn relation(&self, facts: &ResourceFacts, bases: &[&str]) -> Relation {
+        let own = self.reaches.iter().filter_map(|reach| reach.patient.as_ref());
+        if own.clone().any(|patient| self.about(facts, Some(patient), bases)) {
+            Relation::Own
+        } else if facts.patients.is_empty() && facts.kind != ResourceType::PATIENT {
+            Relation::None
+        } else {
+            Relation::Other
+        }
+    }
+
+    fn about(&self, facts: &ResourceFacts, patient: Option<&LogicalId>, bases: &[&str]) -> bool {
+        patient.is_some_and(|patient| reach::membership(facts, patient, bases) == Membership::Own)
+    }
+
+    fn ordered(&self, facts: &ResourceFacts, bases: &[&str]) -> bool {
+        let valid = self.partner.court_orders.iter().filter(|order| self.now < order.expires);
+        valid.into_iter().any(|order| self.about(facts, Some(&order.patient), bases))
+    }
+
+    fn ask(&self, set: &PolicySet, key: &RecordKey) -> Disclosure {
+        let answer = set.ask_record(&self.asking, key);
+        let policies: Arc<[String]> = ids(&answer.policies).into();
+        match answer.verdict {
+            Verdict::Permit => Disclosure::Show {
+                basis: answer.policies.iter().find_map(|policy| policy.basis.as_deref()).unwrap_or("policy").into(),
+                obligations: answer
+                    .policies
+                    .iter()
+                    .fold(Obligations::default(), |all, policy| all.and(policy.obligations)),
+                policies,
+                would_withhold: ids(&answer.would_deny).into(),
+            },
+            Verdict::Deny => Disclosure::Withhold {
+                reason: answer.policies.iter().find_map(|policy| policy.reason).unwrap_or(Reason::LabelWithheld),
+                policies,
+            },
+            Verdict::Error => Disclosure::Withhold { reason: Reason::PolicyError, policies },
+        }
+    }
+}
+
+fn ids(policies: &[Arc<PolicyMeta>]) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for policy in policies {
+        if !ids.contains(&policy.id) {
+            ids.push(policy.id.clone());
+        }
+    }
+    ids
+}
+
+/// What only the answer, or what belongs to it, can say about a resource.
+#[derive(Clone, Copy)]
+pub struct DisclosureFacts<'a> {
+    /// What the consents of the resource's patients say; [`ConsentOutcome::Silent`] where none were asked for.
+    pub consent: &'a ConsentOutcome,
+    /// Does the resource match this constraint of a granular scope? What cannot be evaluated does not match.
+    pub matches: &'a dyn Fn(&Constraint) -> bool,
+}
+
+impl core::fmt::Debug for DisclosureFacts<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("DisclosureFacts").finish_non_exhaustive()
+    }
+}
+
+/// May a record be shown?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disclosure {
+    Show {
+        /// The lawful basis, in a word: `ordinary`, `consent`, `patient-access`, `emergency`, …
+        basis: Arc<str>,
+        policies: Arc<[String]>,
+        obligations: Obligations,
+        /// Shadowed policies that would have withheld it.
+        would_withhold: Arc<[String]>,
+    },
+    Withhold {
+        reason: Reason,
+        policies: Arc<[String]>,
+    },
+}
+
+impl Disclosure {
+    fn withhold(reason: Reason) -> Self {
+        Self::Withhold { reason, policies: Arc::new([]) }
+    }
+
+    pub const fn is_shown(&self) -> bool {
+        matches!(self, Self::Show { .. })
+    }
+}
+
+/// Verdicts of one permit, by all that policies can read of a record. Not to be shared between permits.
+#[derive(Debug, Default)]
+pub struct Memo(HashMap<RecordKey, Disclosure>);
+
+/// What policies see of a consent outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ConsentTag {
+    pub(crate) state: ConsentState,
+    /// A consent for psychotherapy or counseling notes alone.
+    pub(crate) notes: bool,
+    /// A consent for proceedings alone.
+    pub(crate) proceedings: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ConsentState {
+    Permits,
+    Denies,
+    Silent,
+}
+
+impl ConsentState {
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Self::Permits => "permits",
+            Self::Denies => "denies",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+impl ConsentTag {
+    const fn of(outcome: &ConsentOutcome) -> Self {
+        let state = match outcome {
+            ConsentOutcome::Permit { .. } => ConsentState::Permits,
+            ConsentOutcome::Deny { .. } => ConsentState::Denies,
+            ConsentOutcome::Silent => ConsentState::Silent,
+        };
+        Self { state, notes: false, proceedings: false }
+    }
+}
