@@ -123,6 +123,7 @@ words_of!(Part2Basis {
     Program = "program", "Within the program, or its qualified service organization (2.12(c)(3), (4)).";
     Research = "research", "Research (2.52).";
     Audit = "audit", "Audit and evaluation (2.53).";
+    CourtOrder = "court-order", "A court order of subpart E (2.61 to 2.67), for the patients it covers.";
 });
 
 section! {
@@ -335,6 +336,7 @@ impl PartnerFile {
             jurisdiction: self.jurisdiction.clone(),
             baa_expires: self.evidence.baa.as_ref().map(|baa| end_of(baa.expires)),
             assessment_expires: self.evidence.security_assessment.as_ref().map(|it| end_of(it.expires)),
+            court_orders: Vec::new(),
         }
     }
 }
