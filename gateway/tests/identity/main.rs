@@ -1,0 +1,13 @@
+//! Who may call: tokens, certificates, keys, proofs and flows, each attack beside its legitimate neighbour.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests may stop at the first surprise"
+)]
+
+mod keys;
+mod proofs;
+mod tokens;
+mod world;
+mod wycheproof;
