@@ -210,6 +210,7 @@ pub(crate) fn partner(client_id: &str) -> PartnerEntry {
             jurisdiction: "US".to_owned(),
             baa_expires: None,
             assessment_expires: None,
+            court_orders: Vec::new(),
         }),
         kind: ClientType::ConfidentialAsymmetric,
         mtls: Mtls::Required,
