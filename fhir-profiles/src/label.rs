@@ -131,6 +131,22 @@ pub const CONFIDENTIALITY: &str = "http://terminology.hl7.org/CodeSystem/v3-Conf
 pub const ACT_REASON: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
 pub const OBSERVATION_VALUE: &str = "http://terminology.hl7.org/CodeSystem/v3-ObservationValue";
 
+/// The URL of a label system, for its OID, its retired URL, or itself in another spelling.
+///
+/// Ground: THO identifiers of the code systems; `http://hl7.org/fhir/v3/…` is the DSTU2 and STU3 form.
+pub fn canonical_system(name: &str) -> Option<&'static str> {
+    let name = name.trim().trim_end_matches('/');
+    let known = [
+        (ACT_CODE, "urn:oid:2.16.840.1.113883.5.4", "http://hl7.org/fhir/v3/ActCode"),
+        (ACT_US_PRIVACY_LAW, "urn:oid:2.16.840.1.113883.5.1138", "http://hl7.org/fhir/v3/ActUSPrivacyLaw"),
+        (CONFIDENTIALITY, "urn:oid:2.16.840.1.113883.5.25", "http://hl7.org/fhir/v3/Confidentiality"),
+        (ACT_REASON, "urn:oid:2.16.840.1.113883.5.8", "http://hl7.org/fhir/v3/ActReason"),
+        (OBSERVATION_VALUE, "urn:oid:2.16.840.1.113883.5.1063", "http://hl7.org/fhir/v3/ObservationValue"),
+    ];
+    let names = |(url, oid, old): &(&str, &str, &str)| [*url, *oid, *old].iter().any(|n| n.eq_ignore_ascii_case(name));
+    known.iter().find(|row| names(row)).map(|(url, _, _)| *url)
+}
+
 impl Label {
     pub const UNKNOWN: Self = Self(0);
     pub const RESTRICTED: Self = Self(5);
@@ -235,6 +251,12 @@ impl LabelSet {
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// The labels of this set that the other lacks.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     pub const fn intersects(self, other: Self) -> bool {

@@ -3,8 +3,10 @@
 //! This crate refuses to guess. A request that has two readings is an error, an answer that cannot be understood to the
 //! last byte is an error, and neither error carries content. It is pure: no clock, no network, no files, no logging.
 
+pub mod codes;
 pub mod engine;
 pub mod ids;
 pub mod interaction;
 pub mod label;
+pub mod labeller;
 pub mod reference;

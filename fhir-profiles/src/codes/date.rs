@@ -1,0 +1,76 @@
+//! Calendar days, as far as code lists need them: compared, never calculated with.
+
+/// A day, ordered as the calendar orders it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Date(u32);
+
+impl Date {
+    pub const MIN: Self = Self(0);
+    pub const MAX: Self = Self(9999_12_31);
+
+    pub const fn new(year: u32, month: u32, day: u32) -> Self {
+        Self(year * 10_000 + month * 100 + day)
+    }
+}
+
+/// A span of days, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Dates {
+    pub from: Date,
+    pub to: Date,
+}
+
+impl Dates {
+    pub const ALWAYS: Self = Self { from: Date::MIN, to: Date::MAX };
+
+    pub const fn new(from: Date, to: Date) -> Self {
+        Self { from, to }
+    }
+
+    /// The days that a FHIR date, dateTime or instant covers: `2021` is the whole year. `None` if it is none of them.
+    pub fn covered_by(text: &str) -> Option<Self> {
+        let number = |range: core::ops::Range<usize>| {
+            let digits = text.get(range)?;
+            if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse::<u32>().ok() } else { None }
+        };
+        let year = number(0..4)?;
+        match (text.len(), text.as_bytes().get(4), text.as_bytes().get(7)) {
+            (4, _, _) => Some(Self::new(Date::new(year, 1, 1), Date::new(year, 12, 31))),
+            (7, Some(b'-'), _) => {
+                let month = number(5..7)?;
+                Some(Self::new(Date::new(year, month, 1), Date::new(year, month, 31)))
+            }
+            (10.., Some(b'-'), Some(b'-')) => {
+                let day = Date::new(year, number(5..7)?, number(8..10)?);
+                Some(Self::new(day, day))
+            }
+            _ => None,
+        }
+    }
+
+    pub fn meets(self, other: Self) -> bool {
+        self.from <= other.to && other.from <= self.to
+    }
+
+    /// The shortest span that covers both.
+    #[must_use]
+    pub fn joined(self, other: Self) -> Self {
+        Self { from: self.from.min(other.from), to: self.to.max(other.to) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partial_dates_cover_what_they_leave_open() {
+        let day = |y, m, d| Date::new(y, m, d);
+        assert_eq!(Dates::covered_by("2007"), Some(Dates::new(day(2007, 1, 1), day(2007, 12, 31))));
+        assert_eq!(Dates::covered_by("2007-10"), Some(Dates::new(day(2007, 10, 1), day(2007, 10, 31))));
+        assert_eq!(Dates::covered_by("2007-10-02T01:02:03Z"), Some(Dates::new(day(2007, 10, 2), day(2007, 10, 2))));
+        for wrong in ["", "07", "2007-1", "2007/10/02", "x007", "20071002"] {
+            assert_eq!(Dates::covered_by(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The grammar of RFC 8259, one byte at a time and never twice.
+//!
+//! Refused beyond the RFC: duplicate member names and lone surrogates (two readers would understand two documents),
+//! nesting beyond the bound. Numbers are checked and never converted.
+
+use std::borrow::Cow;
+
+use super::ScanError;
+
+/// A span of the document, as byte offsets. Documents beyond 4 GiB are refused before scanning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Span {
+    pub(super) start: u32,
+    pub(super) end: u32,
+}
+
+impl Span {
+    pub(super) fn new(start: usize, end: usize) -> Self {
+        Self { start: offset(start), end: offset(end) }
+    }
+
+    pub(super) const fn contains(self, other: Self) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+}
+
+/// `scan` refuses longer documents, so this never saturates.
+pub(super) fn offset(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+pub(super) const fn index(at: u32) -> usize {
+    at as usize
+}
+
+/// The inside of a string, without its quotes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Text {
+    pub(super) span: Span,
+    /// Holds at least one escape sequence.
+    pub(super) escaped: bool,
+}
+
+/// What stands at a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Object,
+    Array,
+    String,
+    /// Number, `true` or `false`.
+    Scalar,
+    Null,
+}
+
+/// A position in a text that is known to be UTF-8.
+#[derive(Debug)]
+pub(super) struct Cursor<'a> {
+    pub(super) text: &'a str,
+    bytes: &'a [u8],
+    pub(super) at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) const fn new(text: &'a str) -> Self {
+        Self { text, bytes: text.as_bytes(), at: 0 }
+    }
+
+    #[inline]
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    #[inline]
+    pub(super) fn skip_whitespace(&mut self) {
+        // Compact documents have none: one comparison, and out.
+        while let Some(b' ' | b'\n' | b'\t' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    #[inline]
+    pub(super) fn expect(&mut self, byte: u8) -> Result<(), ScanError> {
+        if self.peek() == Some(byte) {
+            self.at += 1;
+            return Ok(());
+        }
+        Err(ScanError::Syntax)
+    }
+
+    /// The kind of the value that starts here, by its first byte.
+    #[inline]
+    pub(super) fn kind(&self) -> Result<Kind, ScanError> {
+        match self.peek() {
+            Some(b'{') => Ok(Kind::Object),
+            Some(b'[') => Ok(Kind::Array),
+            Some(b'"') => Ok(Kind::String),
+            Some(b'n') => Ok(Kind::Null),
+            Some(b'-' | b'0'..=b'9' | b't' | b'f') => Ok(Kind::Scalar),
+            Some(_) | None => Err(ScanError::Syntax),
+        }
+    }
+
+    /// Reads a string that starts here.
+    #[inline]
+    pub(super) fn string(&mut self) -> Result<Text, ScanError> {
+        self.expect(b'"')?;
+        let start = self.at;
+        let mut escaped = false;
+        loop {
+            self.at = plain_until(self.bytes, self.at);
+            match self.peek() {
+                Some(b'"') => {
+                    let span = Span::new(start, self.at);
+                    self.at += 1;
+                    return Ok(Text { span, escaped });
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                Some(_) | None => return Err(ScanError::Syntax),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), ScanError> {
+        self.at += 1;
+        let kind = self.peek().ok_or(ScanError::Syntax)?;
+        self.at += 1;
+        match kind {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(()),
+            b'u' => {
+                let unit = self.hex4()?;
+                match unit {
+                    0xD800..=0xDBFF => {
+                        let paired = self.expect(b'\\').and_then(|()| self.expect(b'u'));
+                        paired.map_err(|_| ScanError::Encoding)?;
+                        match self.hex4()? {
+                            0xDC00..=0xDFFF => Ok(()),
+                            _ => Err(ScanError::Encoding),
+                        }
+                    }
+                    0xDC00..=0xDFFF => Err(ScanError::Encoding),
+                    _ => Ok(()),
+                }
+            }
+            _ => Err(ScanError::Syntax),
+        }
+    }
+
+    fn hex4(&mut self) -> Result<u32, ScanError> {
+        let mut unit = 0;
+        for _ in 0..4 {
+            let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16)).ok_or(ScanError::Syntax)?;
+            unit = unit * 16 + digit;
+            self.at += 1;
+        }
+        Ok(unit)
+    }
+
+    /// Skips a number, `true`, `false` or `null`.
+    #[inline]
+    pub(super) fn scalar(&mut self) -> Result<(), ScanError> {
+        match self.peek() {
+            Some(b't') => self.literal(b"true"),
+            Some(b'f') => self.literal(b"false"),
+            Some(b'n') => self.literal(b"null"),
+            Some(_) | None => self.number(),
+        }
+    }
+
+    fn literal(&mut self, word: &[u8]) -> Result<(), ScanError> {
+        let end = self.at + word.len();
+        if self.bytes.get(self.at..end) == Some(word) {
+            self.at = end;
+            return Ok(());
+        }
+        Err(ScanError::Syntax)
+    }
+
+    fn number(&mut self) -> Result<(), ScanError> {
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.peek() {
+            Some(b'0') => self.at += 1,
+            Some(b'1'..=b'9') => self.digits()?,
+            Some(_) | None => return Err(ScanError::Syntax),
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), ScanError> {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        if self.at == start { Err(ScanError::Syntax) } else { Ok(()) }
+    }
+
+    /// The text of a span; empty for a span that is none.
+    #[inline]
+    pub(super) fn slice(&self, span: Span) -> &'a str {
+        slice(self.text, span)
+    }
+
+    pub(super) fn decoded(&self, text: Text) -> Cow<'a, str> {
+        decoded(self.text, text)
+    }
+}
+
+/// The part of a document; empty for offsets that are not its own.
+#[inline]
+pub(super) fn slice(document: &str, span: Span) -> &str {
+    document.get(index(span.start)..index(span.end)).unwrap_or_default()
+}
+
+/// The meaning of a string: itself, or with its escapes resolved.
+pub(super) fn decoded(document: &str, text: Text) -> Cow<'_, str> {
+    let raw = slice(document, text.span);
+    if text.escaped { Cow::Owned(unescape(raw)) } else { Cow::Borrowed(raw) }
+}
+
+/// Resolves the escapes of a string that the scanner has accepted.
+pub(super) fn unescape(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let mut chars = raw.chars();
+    let mut high = None;
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('b') => out.push('\u{8}'),
+            Some('f') => out.push('\u{c}'),
+            Some('n') => out.push('\n'),
+            Some('r') => out.push('\r'),
+            Some('t') => out.push('\t'),
+            Some('u') => {
+                let unit = chars.by_ref().take(4).filter_map(|d| d.to_digit(16)).fold(0, |unit, d| unit * 16 + d);
+                match (high.take(), unit) {
+                    (Some(high), low) => {
+                        let scalar = 0x10000_u32 + ((high & 0x3FF) << 10) + (low & 0x3FF);
+                        out.extend(char::from_u32(scalar));
+                    }
+                    (None, 0xD800..=0xDBFF) => high = Some(unit),
+                    (None, unit) => out.extend(char::from_u32(unit)),
+                }
+            }
+            Some(other) => out.push(other),
+            None => {}
+        }
+    }
+    out
+}
+
+/// Writes a text as the inside of a JSON string.
+pub(super) fn escape_into(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c < ' ' => {
+                out.push_str("\\u00");
+                out.push(char::from_digit(u32::from(c) >> 4, 16).unwrap_or('0'));
+                out.push(char::from_digit(u32::from(c) & 15, 16).unwrap_or('0'));
+            }
+            c => out.push(c),
+        }
+    }
+}
+
+const LANES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+/// The first position from `at` on that holds a quote, a backslash or a control character: eight bytes a step.
+#[inline]
+fn plain_until(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(Ok(lane)) = bytes.get(at..at + 8).map(<[u8; 8]>::try_from) {
+        let word = u64::from_le_bytes(lane);
+        let quote = word ^ (LANES * b'"' as u64);
+        let backslash = word ^ (LANES * b'\\' as u64);
+        // The lowest set high bit is exact: a borrow can only ever disturb lanes above a true hit.
+        let hit = (quote.wrapping_sub(LANES) & !quote)
+            | (backslash.wrapping_sub(LANES) & !backslash)
+            | (word.wrapping_sub(LANES * 0x20) & !word);
+        let hit = hit & HIGHS;
+        if hit != 0 {
+            return at + (hit.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while let Some(&byte) = bytes.get(at) {
+        if byte == b'"' || byte == b'\\' || byte < 0x20 {
+            return at;
+        }
+        at += 1;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_at_a_time_skip_finds_what_the_byte_at_a_time_skip_finds() {
+        for byte in 0..=255u8 {
+            for place in 0..20 {
+                let mut bytes = vec![b'x'; 20];
+                bytes[place] = byte;
+                let slow = bytes.iter().position(|b| *b == b'"' || *b == b'\\' || *b < 0x20).unwrap_or(20);
+                assert_eq!(plain_until(&bytes, 0), slow, "{byte} at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn escapes_resolve_to_what_they_mean_and_back() {
+        assert_eq!(unescape(r#"\u006deta \"\\\/ \ud83d\ude00 \n"#), "meta \"\\/ \u{1F600} \n");
+        let mut out = String::new();
+        escape_into(&mut out, "a\"b\\c\n\u{1}é");
+        assert_eq!(out, r#"a\"b\\c\n\u0001é"#);
+        assert_eq!(unescape(&out), "a\"b\\c\n\u{1}é");
+    }
+}

@@ -1,0 +1,324 @@
+//! One pass over the bytes: is it JSON to the last byte, which resources does it hold at any depth, and what are they?
+//!
+//! A resource stands only where R4 lets one stand: at the root, in `Bundle.entry`, in `Parameters.parameter`, in
+//! `contained`, and as the outcome of a batch entry. A `resourceType` anywhere else is refused, since a reader might
+//! take for a resource what was never judged as one.
+
+mod conclude;
+mod intern;
+mod keys;
+mod members;
+mod subject;
+
+use std::sync::Arc;
+
+use super::document::{BundleType, Document, Site};
+use super::facts::{Limits, Place, ResourceFacts, ScanError, SearchMode};
+use super::json::{Cursor, Kind, Span, Text, index, offset};
+use crate::codes::Dates;
+use crate::ids::ResourceType;
+use crate::label::LabelSet;
+use crate::labeller::Labeller;
+use crate::reference::Reference;
+
+use intern::{Interner, SystemCache};
+use keys::Keys;
+use members::Members;
+
+/// Objects and arrays nest at most this deep, whatever the limits say: the recursion must fit any thread's stack.
+const DEEPEST: u16 = 128;
+
+/// Reads a FHIR JSON document: every resource in it, or the reason why it cannot be trusted.
+///
+/// `date` is today's ISO date: codes of undated resources are judged by it.
+pub fn scan<'a>(bytes: &'a [u8], limits: &Limits, labeller: &Labeller, date: &str) -> Result<Document<'a>, ScanError> {
+    let mut scanner = Scanner::new(bytes, limits, labeller)?;
+    scanner.cursor.skip_whitespace();
+    scanner.resource(Place::Root, 0)?;
+    scanner.end()?;
+    Ok(scanner.conclude(Dates::covered_by(date).unwrap_or(Dates::ALWAYS)))
+}
+
+/// Is this one JSON text by the rules of [`scan`], whatever it says?
+pub fn grammar(bytes: &[u8], limits: &Limits) -> Result<(), ScanError> {
+    let labeller = Labeller::new(crate::labeller::LabellerConfig { lists: Vec::new(), ..Default::default() });
+    let mut scanner = Scanner::new(bytes, limits, &labeller)?;
+    scanner.cursor.skip_whitespace();
+    scanner.value(Role::Free)?;
+    scanner.end()
+}
+
+/// What an object is, by where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Resource,
+    /// Items of `contained`.
+    Contained,
+    Meta,
+    /// A coding in `meta.security`.
+    Security,
+    /// A coding in `meta.tag`.
+    Tag,
+    Entry,
+    Search,
+    Response,
+    /// `Bundle.link`, `entry.request`: their URLs are no references.
+    Address,
+    Parameter,
+    Extension,
+    Element,
+    /// JSON that is checked for grammar alone.
+    Free,
+}
+
+struct Scanner<'a, 'l> {
+    cursor: Cursor<'a>,
+    labeller: &'l Labeller,
+    systems: SystemCache<'a, 'l>,
+    depth: u16,
+    max_depth: u16,
+    max_resources: u32,
+    keys: Keys,
+
+    resources: Vec<ResourceFacts>,
+    sites: Vec<Site>,
+    references: Interner<'a>,
+    /// (resource, reference), in document order.
+    uses: Vec<(u32, u32)>,
+
+    /// The resource that is being read.
+    current: u32,
+    /// Names of the members that lead to the value being read, from the resource down.
+    path: Vec<Span>,
+    path_base: usize,
+    subjects: Vec<subject::Candidate>,
+    /// Labels by code, to be settled when the dates of the resource are known.
+    dated: Vec<conclude::DatedLabel>,
+    /// Label codings under `securityLabel`, to be settled when the type of the resource is known.
+    security_labels: Vec<(u32, Option<LabelSet>)>,
+    in_security_label: bool,
+    in_meta: bool,
+    /// The index of the array item being read.
+    item: u32,
+    /// Inline labels of the extensions just read.
+    inline: LabelSet,
+    /// The coding just read.
+    coding: Option<(Text, Text)>,
+    /// The search mode just read.
+    mode: Option<SearchMode>,
+    saw_urn_subject: bool,
+}
+
+impl<'a, 'l> Scanner<'a, 'l> {
+    fn new(bytes: &'a [u8], limits: &Limits, labeller: &'l Labeller) -> Result<Self, ScanError> {
+        if bytes.len() > limits.max_bytes || u32::try_from(bytes.len()).is_err() {
+            return Err(ScanError::TooLarge);
+        }
+        let text = simdutf8::basic::from_utf8(bytes).map_err(|_| ScanError::Encoding)?;
+        Ok(Self {
+            cursor: Cursor::new(text),
+            labeller,
+            systems: SystemCache::default(),
+            depth: 0,
+            max_depth: limits.max_depth.min(DEEPEST),
+            max_resources: limits.max_resources,
+            keys: Keys::default(),
+            resources: Vec::new(),
+            sites: Vec::new(),
+            references: Interner::default(),
+            uses: Vec::new(),
+            current: 0,
+            path: Vec::new(),
+            path_base: 0,
+            subjects: Vec::new(),
+            dated: Vec::new(),
+            security_labels: Vec::new(),
+            in_security_label: false,
+            in_meta: false,
+            item: 0,
+            inline: LabelSet::EMPTY,
+            coding: None,
+            mode: None,
+            saw_urn_subject: false,
+        })
+    }
+
+    fn end(&mut self) -> Result<(), ScanError> {
+        self.cursor.skip_whitespace();
+        if self.cursor.peek().is_some() { Err(ScanError::Syntax) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn enter(&mut self) -> Result<(), ScanError> {
+        self.depth += 1;
+        if self.depth > self.max_depth { Err(ScanError::TooDeep) } else { Ok(()) }
+    }
+
+    /// Reads any value; objects in it play the role.
+    #[inline]
+    fn value(&mut self, role: Role) -> Result<(), ScanError> {
+        match self.cursor.kind()? {
+            Kind::String => self.cursor.string().map(|_| ()),
+            Kind::Object if role == Role::Contained => self.resource(Place::Contained, self.item).map(|_| ()),
+            Kind::Object => self.object(role).map(|_| ()),
+            Kind::Array => self.array(role),
+            Kind::Scalar | Kind::Null => self.cursor.scalar(),
+        }
+    }
+
+    fn array(&mut self, role: Role) -> Result<(), ScanError> {
+        self.items(role, false)
+    }
+
+    fn items(&mut self, role: Role, objects_only: bool) -> Result<(), ScanError> {
+        self.enter()?;
+        self.cursor.at += 1;
+        self.cursor.skip_whitespace();
+        if self.cursor.peek() == Some(b']') {
+            self.cursor.at += 1;
+            self.depth -= 1;
+            return Ok(());
+        }
+        let outer = self.item;
+        let mut item = 0;
+        loop {
+            self.item = item;
+            if objects_only && self.cursor.kind()? != Kind::Object {
+                return Err(ScanError::Shape);
+            }
+            self.value(role)?;
+            item += 1;
+            self.cursor.skip_whitespace();
+            match self.cursor.peek() {
+                Some(b',') => self.cursor.at += 1,
+                Some(b']') => break,
+                Some(_) | None => return Err(ScanError::Syntax),
+            }
+            self.cursor.skip_whitespace();
+        }
+        self.cursor.at += 1;
+        self.item = outer;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// Reads an array whose items are all objects: anything else hides something from whoever looks for items.
+    fn objects(&mut self, role: Role) -> Result<(), ScanError> {
+        match self.cursor.kind()? {
+            Kind::Array => self.items(role, true),
+            Kind::Object | Kind::String | Kind::Scalar | Kind::Null => Err(ScanError::Shape),
+        }
+    }
+
+    /// Reads an object, and answers what was found in it.
+    fn object(&mut self, role: Role) -> Result<Members, ScanError> {
+        self.enter()?;
+        let start = self.cursor.at;
+        self.cursor.at += 1;
+        let mut members = Members::at(self.item);
+        let frame = self.keys.open();
+        self.cursor.skip_whitespace();
+        if self.cursor.peek() == Some(b'}') {
+            self.cursor.at += 1;
+        } else {
+            loop {
+                let key = self.cursor.string()?;
+                self.keys.add(&frame, &self.cursor, key)?;
+                self.cursor.skip_whitespace();
+                self.cursor.expect(b':')?;
+                self.cursor.skip_whitespace();
+                self.member(role, key, &mut members)?;
+                self.cursor.skip_whitespace();
+                match self.cursor.peek() {
+                    Some(b',') => self.cursor.at += 1,
+                    Some(b'}') => break,
+                    Some(_) | None => return Err(ScanError::Syntax),
+                }
+                self.cursor.skip_whitespace();
+            }
+            self.cursor.at += 1;
+        }
+        self.keys.close(&frame, &self.cursor)?;
+        self.depth -= 1;
+        members.span = Span::new(start, self.cursor.at);
+        self.leave(role, &members)?;
+        Ok(members)
+    }
+
+    /// Reads a resource that stands here, and answers its index.
+    fn resource(&mut self, place: Place, position: u32) -> Result<u32, ScanError> {
+        if self.cursor.peek() != Some(b'{') {
+            return Err(match self.cursor.kind() {
+                Ok(_) => ScanError::NotAResource,
+                Err(error) => error,
+            });
+        }
+        let at = offset(self.resources.len());
+        if at >= self.max_resources {
+            return Err(ScanError::TooManyResources);
+        }
+        let mut facts = ResourceFacts::bare(ResourceType::PATIENT, None);
+        facts.place = place;
+        facts.parent = (place != Place::Root).then_some(self.current);
+        self.resources.push(facts);
+        self.sites.push(Site { position, ..Site::default() });
+
+        let outer = (self.current, self.path_base, self.in_meta, self.in_security_label, self.inline);
+        let subjects = self.subjects.len();
+        (self.current, self.path_base, self.in_meta, self.in_security_label) = (at, self.path.len(), false, false);
+        let members = self.object(Role::Resource)?;
+        self.close_resource(&members, subjects)?;
+        (self.current, self.path_base, self.in_meta, self.in_security_label, self.inline) = outer;
+        Ok(at)
+    }
+
+    fn close_resource(&mut self, members: &Members, subjects: usize) -> Result<(), ScanError> {
+        let name = members.resource_type.ok_or(ScanError::NotAResource)?;
+        let kind: ResourceType = self.cursor.decoded(name).parse().map_err(|_| ScanError::UnknownType)?;
+        // R4 gives `contained` to domain resources alone, entries to Bundle, parameters to Parameters.
+        let bundle = kind == ResourceType::BUNDLE;
+        let parameters = kind.as_str() == "Parameters";
+        let domain = !(bundle || parameters || kind == ResourceType::BINARY);
+        if members.entry_resources && !bundle
+            || members.parameter_resources && !parameters
+            || members.contained && !domain
+            || self.site().is_some_and(|site| site.instance_types) && kind.as_str() != "ExampleScenario"
+        {
+            return Err(ScanError::MisplacedResource);
+        }
+        let id = members.id.map(|id| self.cursor.decoded(id)).and_then(|id| id.parse().ok());
+        let bundle_type = members.type_code.filter(|_| bundle).map(|code| BundleType::of(&self.cursor.decoded(code)));
+        let patients = self.patients(kind, id.as_ref(), subjects);
+        self.settle_labels(kind, members);
+        if let Some(site) = self.site() {
+            site.span = members.span;
+            site.bundle_type = bundle_type;
+        }
+        if let Some(facts) = self.facts() {
+            facts.kind = kind;
+            facts.id = id;
+            facts.patients = patients;
+        }
+        Ok(())
+    }
+
+    /// The facts of the resource that is being read. `None` only where JSON is checked for grammar alone.
+    fn facts(&mut self) -> Option<&mut ResourceFacts> {
+        self.resources.get_mut(index(self.current))
+    }
+
+    fn site(&mut self) -> Option<&mut Site> {
+        self.sites.get_mut(index(self.current))
+    }
+
+    /// A reference stands here, in the resource that is being read.
+    fn refers(&mut self, target: Text) -> u32 {
+        let text = self.cursor.decoded(target);
+        let number = self.references.number(&self.cursor, target, || {
+            let parsed = Reference::parse(&text);
+            Arc::new(self.labeller.local(parsed))
+        });
+        self.uses.push((self.current, number));
+        number
+    }
+}

@@ -1,0 +1,302 @@
+//! The shape of one resource, for the few that must be changed: spans, links between them, and no copies.
+//!
+//! Built from text that [`super::scan`] has accepted, so that it never fails. Resources held by this one are leaves.
+
+use std::borrow::Cow;
+
+use super::document::{Coding, Document};
+use super::json::{Cursor, Kind, Span, Text, decoded, index, offset, slice};
+
+/// A value in a [`Tree`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Node(u32);
+
+#[derive(Clone, Copy)]
+struct Item {
+    /// The value.
+    value: Span,
+    /// The member name with its quotes; empty for array items and the root.
+    key: Span,
+    parent: u32,
+    next: u32,
+    first: u32,
+    kind: Kind,
+    key_escaped: bool,
+    /// The resource that stands here, if it is another than the one of the tree.
+    resource: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+const NOTHING: Item = Item {
+    value: Span { start: 0, end: 0 },
+    key: Span { start: 0, end: 0 },
+    parent: NONE,
+    next: NONE,
+    first: NONE,
+    kind: Kind::Null,
+    key_escaped: false,
+    resource: NONE,
+};
+
+pub(super) struct Tree<'a> {
+    text: &'a str,
+    items: Vec<Item>,
+}
+
+impl<'a> Tree<'a> {
+    /// The tree of a resource of the document.
+    pub(super) fn of(document: &Document<'a>, resource: u32) -> Self {
+        let span = document.sites.get(index(resource)).map_or(Span::default(), |site| site.span);
+        let mut builder = Builder {
+            cursor: Cursor::new(document.text),
+            items: Vec::new(),
+            held: held(document, resource),
+            next_held: 0,
+        };
+        builder.cursor.at = index(span.start);
+        builder.value(NONE, Span::default(), false, false);
+        Self { text: document.text, items: builder.items }
+    }
+
+    pub(super) fn root(&self) -> Node {
+        Node(0)
+    }
+
+    fn item(&self, node: Node) -> &Item {
+        self.items.get(index(node.0)).unwrap_or(&NOTHING)
+    }
+
+    pub(super) fn kind(&self, node: Node) -> Kind {
+        self.item(node).kind
+    }
+
+    pub(super) fn span(&self, node: Node) -> Span {
+        self.item(node).value
+    }
+
+    /// From the member name, or from the value where there is none, to the end of the value.
+    pub(super) fn whole(&self, node: Node) -> Span {
+        let item = self.item(node);
+        if item.key.end == 0 { item.value } else { Span { start: item.key.start, end: item.value.end } }
+    }
+
+    /// The resource that stands here, if it is another than the one of the tree.
+    pub(super) fn resource(&self, node: Node) -> Option<u32> {
+        let resource = self.item(node).resource;
+        (resource != NONE).then_some(resource)
+    }
+
+    pub(super) fn parent(&self, node: Node) -> Option<Node> {
+        let parent = self.item(node).parent;
+        (parent != NONE).then_some(Node(parent))
+    }
+
+    /// Members of an object or items of an array, in order.
+    pub(super) fn children(&self, node: Node) -> impl Iterator<Item = Node> + '_ {
+        let first = self.item(node).first;
+        core::iter::successors((first != NONE).then_some(Node(first)), |node| {
+            let next = self.item(*node).next;
+            (next != NONE).then_some(Node(next))
+        })
+    }
+
+    /// Items of an array; none for anything else.
+    pub(super) fn items(&self, node: Node) -> Vec<Node> {
+        if self.kind(node) == Kind::Array { self.children(node).collect() } else { Vec::new() }
+    }
+
+    /// The name of a member.
+    pub(super) fn name(&self, node: Node) -> Cow<'a, str> {
+        let item = self.item(node);
+        if item.key.end == 0 {
+            return Cow::Borrowed("");
+        }
+        let inside = Span { start: item.key.start + 1, end: item.key.end.saturating_sub(1) };
+        decoded(self.text, Text { span: inside, escaped: item.key_escaped })
+    }
+
+    /// The value of a member of an object.
+    pub(super) fn member(&self, node: Node, name: &str) -> Option<Node> {
+        if self.kind(node) != Kind::Object {
+            return None;
+        }
+        self.children(node).find(|child| self.name(*child) == name)
+    }
+
+    /// The text of a string.
+    pub(super) fn string(&self, node: Node) -> Option<Cow<'a, str>> {
+        let item = self.item(node);
+        if item.kind != Kind::String {
+            return None;
+        }
+        let inside = Span { start: item.value.start + 1, end: item.value.end.saturating_sub(1) };
+        let raw = slice(self.text, inside);
+        Some(decoded(self.text, Text { span: inside, escaped: raw.contains('\\') }))
+    }
+
+    /// The text of a member that is a string.
+    pub(super) fn text(&self, node: Node, name: &str) -> Option<Cow<'a, str>> {
+        self.member(node, name).and_then(|value| self.string(value))
+    }
+
+    /// A value as it is written.
+    pub(super) fn written(&self, node: Node) -> &'a str {
+        slice(self.text, self.span(node))
+    }
+
+    /// A member with its name, or an item, as it is written.
+    pub(super) fn written_whole(&self, node: Node) -> &'a str {
+        slice(self.text, self.whole(node))
+    }
+
+    /// The FHIRPath-like path of a node from the root of the tree, such as `component[1].valueString`.
+    pub(super) fn path(&self, node: Node) -> String {
+        let mut steps = Vec::new();
+        let mut at = node;
+        while let Some(parent) = self.parent(at) {
+            steps.push(if self.kind(parent) == Kind::Array {
+                let position = self.children(parent).position(|child| child == at).unwrap_or_default();
+                format!("[{position}]")
+            } else {
+                format!(".{}", self.name(at))
+            });
+            at = parent;
+        }
+        steps.iter().rev().map(String::as_str).collect()
+    }
+
+    /// Every object that has a code, and every coding.
+    pub(super) fn codings(&self) -> Vec<Coding> {
+        let mut codings = Vec::new();
+        for at in 0..offset(self.items.len()) {
+            let node = Node(at);
+            if self.kind(node) != Kind::Object || self.resource(node).is_some() {
+                continue;
+            }
+            let code = self.text(node, "code").map(Cow::into_owned);
+            let system = self.text(node, "system").map(Cow::into_owned);
+            if code.is_some() {
+                let path = self.path(node);
+                let plain: String = path
+                    .split('[')
+                    .enumerate()
+                    .map(|(i, part)| if i == 0 { part } else { part.split_once(']').map_or("", |(_, rest)| rest) })
+                    .collect();
+                codings.push(Coding { path: plain.trim_start_matches('.').to_owned(), system, code });
+            }
+        }
+        codings
+    }
+}
+
+/// The resources that stand directly in this one, with where they start.
+fn held(document: &Document<'_>, resource: u32) -> Vec<(u32, u32)> {
+    let span = document.sites.get(index(resource)).map_or(Span::default(), |site| site.span);
+    let after = document.resources.iter().zip(&document.sites).zip(0u32..).skip(index(resource) + 1);
+    after
+        .take_while(|((_, site), _)| site.span.start < span.end)
+        .filter(|((facts, _), _)| facts.parent == Some(resource))
+        .map(|((_, site), at)| (site.span.start, at))
+        .collect()
+}
+
+struct Builder<'a> {
+    cursor: Cursor<'a>,
+    items: Vec<Item>,
+    held: Vec<(u32, u32)>,
+    next_held: usize,
+}
+
+impl Builder<'_> {
+    fn value(&mut self, parent: u32, key: Span, key_escaped: bool, may_be_resource: bool) -> u32 {
+        let at = offset(self.items.len());
+        let start = self.cursor.at;
+        let kind = self.cursor.kind().unwrap_or(Kind::Null);
+        self.items.push(Item { parent, key, key_escaped, kind, ..NOTHING });
+        let held = self.held.get(self.next_held).copied();
+        match held {
+            Some((from, resource)) if may_be_resource && from == offset(start) => {
+                self.next_held += 1;
+                self.skip();
+                if let Some(item) = self.items.get_mut(index(at)) {
+                    item.resource = resource;
+                }
+            }
+            _ => match kind {
+                Kind::Object | Kind::Array => self.children(at, kind == Kind::Object),
+                Kind::String | Kind::Scalar | Kind::Null => self.skip(),
+            },
+        }
+        if let Some(item) = self.items.get_mut(index(at)) {
+            item.value = Span::new(start, self.cursor.at);
+        }
+        at
+    }
+
+    fn children(&mut self, parent: u32, named: bool) {
+        self.cursor.at += 1;
+        let mut last = NONE;
+        loop {
+            self.cursor.skip_whitespace();
+            match self.cursor.peek() {
+                Some(b',') => self.cursor.at += 1,
+                Some(b'}' | b']') => {
+                    self.cursor.at += 1;
+                    return;
+                }
+                None => return,
+                Some(_) => {
+                    let (mut key, mut escaped) = (Span::default(), false);
+                    if named {
+                        let start = self.cursor.at;
+                        // Never fails on text that was accepted; stops the loop if it did.
+                        let Ok(name) = self.cursor.string() else { return };
+                        (key, escaped) = (Span::new(start, self.cursor.at), name.escaped);
+                        self.cursor.skip_whitespace();
+                        self.cursor.at += 1;
+                        self.cursor.skip_whitespace();
+                    }
+                    let child = self.value(parent, key, escaped, true);
+                    let previous = if last == NONE { parent } else { last };
+                    if let Some(item) = self.items.get_mut(index(previous)) {
+                        if last == NONE { item.first = child } else { item.next = child }
+                    }
+                    last = child;
+                }
+            }
+        }
+    }
+
+    /// Skips a value that becomes a leaf.
+    fn skip(&mut self) {
+        let mut depth = 0u32;
+        loop {
+            match self.cursor.peek() {
+                Some(b'"') => {
+                    if self.cursor.string().is_err() {
+                        return;
+                    }
+                }
+                Some(b'{' | b'[') => {
+                    depth += 1;
+                    self.cursor.at += 1;
+                }
+                Some(b'}' | b']') => {
+                    depth = depth.saturating_sub(1);
+                    self.cursor.at += 1;
+                }
+                Some(b',' | b':' | b' ' | b'\n' | b'\r' | b'\t') => self.cursor.at += 1,
+                Some(_) => {
+                    if self.cursor.scalar().is_err() {
+                        return;
+                    }
+                }
+                None => return,
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+}
