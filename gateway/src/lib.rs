@@ -15,4 +15,5 @@ pub mod listen;
 pub mod pki;
 pub mod refusal;
 pub mod schedule;
+pub mod state;
 pub mod telemetry;

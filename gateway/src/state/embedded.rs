@@ -1,0 +1,382 @@
+//! State in one process, bounded in memory. A full table refuses rather than forgets what still matters.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use aws_lc_rs::digest::{SHA256, digest};
+use time::OffsetDateTime;
+
+use super::{Allowance, Bearer, Distinct, Lockdown, Revocation, Spending, StateStore, StateUnavailable};
+use crate::clock::Clock;
+
+/// The state of a gateway that has no replicas.
+pub struct EmbeddedState {
+    clock: Arc<dyn Clock>,
+    sizes: Sizes,
+    used: Mutex<Expiring<Key, ()>>,
+    revoked: Mutex<Expiring<Revocation, ()>>,
+    lockdowns: ArcSwap<Vec<Lockdown>>,
+    lockdown_changes: Mutex<()>,
+    /// When, in nanoseconds, each allowance is full again (GCRA's theoretical arrival time).
+    spent: Mutex<Expiring<Key, i128>>,
+    distinct: Mutex<Expiring<Key, HashSet<Key>>>,
+}
+
+/// How many entries each table may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub used_keys: usize,
+    pub revocations: usize,
+    pub lockdowns: usize,
+    pub counters: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { used_keys: 1 << 20, revocations: 1 << 20, lockdowns: 1024, counters: 1 << 20 }
+    }
+}
+
+/// The first half of the SHA-256 of a text: as long for a long text as for a short one.
+type Key = [u8; 16];
+
+impl EmbeddedState {
+    pub fn new(clock: Arc<dyn Clock>, sizes: Sizes) -> Self {
+        Self {
+            clock,
+            sizes,
+            used: Mutex::default(),
+            revoked: Mutex::default(),
+            lockdowns: ArcSwap::default(),
+            lockdown_changes: Mutex::default(),
+            spent: Mutex::default(),
+            distinct: Mutex::default(),
+        }
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        self.clock.now()
+    }
+
+    fn change_lockdowns<T>(&self, change: impl FnOnce(&mut Vec<Lockdown>) -> T) -> T {
+        let _guard = locked(&self.lockdown_changes);
+        let now = self.now();
+        let mut all: Vec<Lockdown> = self.lockdowns.load().iter().filter(|l| l.until > now).cloned().collect();
+        let outcome = change(&mut all);
+        self.lockdowns.store(Arc::new(all));
+        outcome
+    }
+}
+
+#[async_trait]
+impl StateStore for EmbeddedState {
+    async fn first_use(&self, text: &str, until: OffsetDateTime) -> Result<bool, StateUnavailable> {
+        let mut used = locked(&self.used);
+        used.expire(self.now());
+        if used.get(&key(text)).is_some() {
+            return Ok(false);
+        }
+        used.insert(key(text), (), until, self.sizes.used_keys)?;
+        Ok(true)
+    }
+
+    async fn revoke(&self, what: Revocation, until: OffsetDateTime) -> Result<(), StateUnavailable> {
+        let mut revoked = locked(&self.revoked);
+        revoked.expire(self.now());
+        revoked.insert(what, (), until, self.sizes.revocations)
+    }
+
+    async fn restore(&self, what: &Revocation) -> Result<(), StateUnavailable> {
+        locked(&self.revoked).remove(what);
+        Ok(())
+    }
+
+    async fn is_revoked(&self, bearer: Bearer<'_>) -> Result<bool, StateUnavailable> {
+        let mut revoked = locked(&self.revoked);
+        revoked.expire(self.now());
+        Ok(!revoked.is_empty() && bearer.revocations().iter().any(|r| revoked.get(r).is_some()))
+    }
+
+    async fn lock_down(&self, lockdown: Lockdown) -> Result<(), StateUnavailable> {
+        let most = self.sizes.lockdowns;
+        self.change_lockdowns(|all| {
+            all.retain(|other| other.id != lockdown.id);
+            if all.len() >= most {
+                return Err(StateUnavailable::Full);
+            }
+            all.push(lockdown);
+            Ok(())
+        })
+    }
+
+    async fn lift(&self, id: &str) -> Result<bool, StateUnavailable> {
+        Ok(self.change_lockdowns(|all| {
+            let before = all.len();
+            all.retain(|other| other.id != id);
+            all.len() < before
+        }))
+    }
+
+    async fn lockdowns(&self) -> Result<Arc<[Lockdown]>, StateUnavailable> {
+        let now = self.now();
+        Ok(self.lockdowns.load().iter().filter(|l| l.until > now).cloned().collect())
+    }
+
+    async fn spend(&self, text: &str, cost: u32, allowance: Allowance) -> Result<Spending, StateUnavailable> {
+        let (now, mut spent) = (self.now(), locked(&self.spent));
+        spent.expire(now);
+        let nanos = now.unix_timestamp_nanos();
+        let full_at = spent.get(&key(text)).copied().unwrap_or(nanos).max(nanos);
+        let window = i128::try_from(allowance.window.as_nanos()).unwrap_or(i128::MAX);
+        let each = window.checked_div(i128::from(allowance.burst)).unwrap_or(window).max(1);
+        let after = full_at.saturating_add(each.saturating_mul(i128::from(cost)));
+        let over = after.saturating_sub(nanos.saturating_add(window));
+        if allowance.burst == 0 || over > 0 {
+            let wait = u64::try_from(over.max(1)).unwrap_or(u64::MAX);
+            return Ok(Spending::Refused { retry_after: Duration::from_nanos(wait) });
+        }
+        let until = OffsetDateTime::from_unix_timestamp_nanos(after).map_err(|_| StateUnavailable::Full)?;
+        spent.insert(key(text), after, until, self.sizes.counters)?;
+        let left = nanos.saturating_add(window).saturating_sub(after).checked_div(each).unwrap_or(0);
+        Ok(Spending::Spent { left: u32::try_from(left).unwrap_or(u32::MAX) })
+    }
+
+    async fn add_distinct(
+        &self,
+        text: &str,
+        items: &[&str],
+        most: u32,
+        window: Duration,
+    ) -> Result<Distinct, StateUnavailable> {
+        let (now, mut sets) = (self.now(), locked(&self.distinct));
+        sets.expire(now);
+        let items: HashSet<Key> = items.iter().map(|item| key(item)).collect();
+        let until = match sets.until(&key(text)) {
+            Some(until) => until,
+            None => {
+                let until = now + window;
+                sets.insert(key(text), HashSet::new(), until, self.sizes.counters)?;
+                until
+            }
+        };
+        let set = sets.get_mut(&key(text)).ok_or(StateUnavailable::Full)?;
+        let new = items.iter().filter(|item| !set.contains(*item)).count();
+        let size = u32::try_from(set.len().saturating_add(new)).unwrap_or(u32::MAX);
+        if size > most {
+            let retry_after = Duration::try_from(until - now).unwrap_or(window);
+            return Ok(Distinct::Refused { retry_after });
+        }
+        set.extend(items);
+        Ok(Distinct::Added { size })
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+}
+
+impl fmt::Debug for EmbeddedState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedState").field("sizes", &self.sizes).finish_non_exhaustive()
+    }
+}
+
+/// A map whose entries end; the ended ones leave first.
+struct Expiring<K, V> {
+    entries: HashMap<K, (OffsetDateTime, V)>,
+    by_end: BTreeMap<OffsetDateTime, Vec<K>>,
+}
+
+impl<K, V> Default for Expiring<K, V> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), by_end: BTreeMap::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> Expiring<K, V> {
+    fn expire(&mut self, now: OffsetDateTime) {
+        while let Some(first) = self.by_end.first_entry() {
+            if *first.key() > now {
+                break;
+            }
+            for key in first.remove() {
+                // It may have been prolonged meanwhile.
+                if self.entries.get(&key).is_some_and(|(until, _)| *until <= now) {
+                    self.entries.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, key: K, value: V, until: OffsetDateTime, most: usize) -> Result<(), StateUnavailable> {
+        let known = self.entries.get(&key).map(|(until, _)| *until);
+        if known.is_none() && self.entries.len() >= most {
+            return Err(StateUnavailable::Full);
+        }
+        if known != Some(until) {
+            if let Some(known) = known {
+                self.unlist(&key, known);
+            }
+            self.by_end.entry(until).or_default().push(key.clone());
+        }
+        self.entries.insert(key, (until, value));
+        Ok(())
+    }
+
+    fn unlist(&mut self, key: &K, until: OffsetDateTime) {
+        if let Some(keys) = self.by_end.get_mut(&until) {
+            keys.retain(|other| other != key);
+            if keys.is_empty() {
+                self.by_end.remove(&until);
+            }
+        }
+    }
+
+    fn remove(&mut self, key: &K) {
+        if let Some((until, _)) = self.entries.remove(key) {
+            self.unlist(key, until);
+        }
+    }
+
+    fn get(&self, key: &K) -> Option<&V> {
+        self.entries.get(key).map(|(_, value)| value)
+    }
+
+    fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.entries.get_mut(key).map(|(_, value)| value)
+    }
+
+    fn until(&self, key: &K) -> Option<OffsetDateTime> {
+        self.entries.get(key).map(|(until, _)| *until)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn key(text: &str) -> Key {
+    let mut key = Key::default();
+    for (to, from) in key.iter_mut().zip(digest(&SHA256, text.as_bytes()).as_ref()) {
+        *to = *from;
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::FixedClock;
+    use crate::state::LockdownScope;
+
+    fn state(sizes: Sizes) -> (EmbeddedState, FixedClock) {
+        let clock = FixedClock::at(1_767_225_600);
+        (EmbeddedState::new(Arc::new(clock.clone()), sizes), clock)
+    }
+
+    #[tokio::test]
+    async fn a_key_is_first_used_once_until_it_ends() {
+        let (state, clock) = state(Sizes::default());
+        let until = clock.now() + Duration::from_secs(60);
+        assert_eq!(state.first_use("jti-1", until).await, Ok(true));
+        assert_eq!(state.first_use("jti-1", until).await, Ok(false));
+        assert_eq!(state.first_use("jti-2", until).await, Ok(true));
+        clock.advance_seconds(60);
+        assert_eq!(state.first_use("jti-1", clock.now() + Duration::from_secs(60)).await, Ok(true));
+    }
+
+    #[tokio::test]
+    async fn a_full_table_refuses_and_forgets_nothing() {
+        let (state, clock) = state(Sizes { used_keys: 2, ..Sizes::default() });
+        let until = clock.now() + Duration::from_secs(60);
+        for key in ["a", "b"] {
+            assert_eq!(state.first_use(key, until).await, Ok(true));
+        }
+        assert_eq!(state.first_use("c", until).await, Err(StateUnavailable::Full));
+        assert_eq!(state.first_use("a", until).await, Ok(false));
+        clock.advance_seconds(60);
+        assert_eq!(state.first_use("c", clock.now() + Duration::from_secs(1)).await, Ok(true));
+    }
+
+    #[tokio::test]
+    async fn each_revocation_stops_its_own_and_no_other() {
+        let (state, clock) = state(Sizes::default());
+        let text = |s: &str| -> Arc<str> { s.into() };
+        let (issuer, token, sub, client) = (text("https://idp"), text("t1"), text("u1"), text("app1"));
+        let (other_issuer, other_token, other_sub, other_client) =
+            (text("https://x"), text("t2"), text("u2"), text("app2"));
+        let mine = Bearer { issuer: &issuer, token_id: &token, sub: &sub, client_id: &client };
+        let until = clock.now() + Duration::from_secs(60);
+        let others = [
+            Bearer { issuer: &other_issuer, token_id: &token, sub: &sub, client_id: &other_client },
+            Bearer { issuer: &issuer, token_id: &other_token, sub: &other_sub, client_id: &other_client },
+        ];
+        for revocation in mine.revocations() {
+            assert_eq!(state.is_revoked(mine).await, Ok(false));
+            state.revoke(revocation.clone(), until).await.unwrap();
+            assert_eq!(state.is_revoked(mine).await, Ok(true), "{revocation:?}");
+            for other in others {
+                assert_eq!(state.is_revoked(other).await, Ok(false), "{revocation:?}");
+            }
+            state.restore(&revocation).await.unwrap();
+        }
+        state.revoke(Revocation::Partner { client_id: client.clone() }, until).await.unwrap();
+        clock.advance_seconds(60);
+        assert_eq!(state.is_revoked(mine).await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn a_lockdown_holds_until_its_end_or_until_lifted() {
+        let (state, clock) = state(Sizes::default());
+        let lockdown = Lockdown {
+            id: "l1".into(),
+            scope: LockdownScope::Part2,
+            until: clock.now() + Duration::from_secs(60),
+            reason: "suspected mass export".into(),
+            by: "officer".into(),
+        };
+        state.lock_down(lockdown.clone()).await.unwrap();
+        assert!(state.lockdowns().await.unwrap()[0].withholds_part2());
+        assert_eq!(state.lift("l1").await, Ok(true));
+        assert_eq!(state.lift("l1").await, Ok(false));
+        state.lock_down(lockdown).await.unwrap();
+        clock.advance_seconds(60);
+        assert!(state.lockdowns().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_allowance_is_spent_and_refills() {
+        let (state, clock) = state(Sizes::default());
+        let allowance = Allowance { burst: 10, window: Duration::from_secs(10) };
+        assert_eq!(state.spend("app", 4, allowance).await, Ok(Spending::Spent { left: 6 }));
+        assert_eq!(state.spend("app", 6, allowance).await, Ok(Spending::Spent { left: 0 }));
+        let refused = Spending::Refused { retry_after: Duration::from_secs(2) };
+        assert_eq!(state.spend("app", 2, allowance).await, Ok(refused));
+        assert_eq!(state.spend("other", 2, allowance).await, Ok(Spending::Spent { left: 8 }));
+        clock.advance_seconds(2);
+        assert_eq!(state.spend("app", 2, allowance).await, Ok(Spending::Spent { left: 0 }));
+        let nothing = Allowance { burst: 0, window: Duration::from_secs(10) };
+        assert!(matches!(state.spend("none", 1, nothing).await, Ok(Spending::Refused { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_set_that_would_pass_its_limit_stays_as_it_was() {
+        let (state, clock) = state(Sizes::default());
+        let window = Duration::from_secs(3600);
+        assert_eq!(state.add_distinct("u", &["a", "b", "a"], 3, window).await, Ok(Distinct::Added { size: 2 }));
+        assert!(matches!(state.add_distinct("u", &["c", "d"], 3, window).await, Ok(Distinct::Refused { .. })));
+        assert_eq!(state.add_distinct("u", &["b", "c"], 3, window).await, Ok(Distinct::Added { size: 3 }));
+        assert_eq!(state.add_distinct("u", &["a"], 3, window).await, Ok(Distinct::Added { size: 3 }));
+        clock.advance_seconds(3600);
+        assert_eq!(state.add_distinct("u", &["d"], 3, window).await, Ok(Distinct::Added { size: 1 }));
+    }
+}
