@@ -1,5 +1,6 @@
 //! The command line: one file a verb.
 
+pub mod audit;
 pub mod certs;
 
 use std::process::ExitCode;
@@ -16,6 +17,8 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
+    /// Check, search, export and report from the audit log.
+    Audit(audit::Args),
     /// Dev and small-site PKI; partners' certificates.
     Certs(certs::Args),
 }
@@ -34,6 +37,7 @@ impl Cli {
     /// Runs the verb.
     pub fn run(self) -> ExitCode {
         match self.verb {
+            Verb::Audit(args) => audit::run(args),
             Verb::Certs(args) => certs::run(args),
         }
     }

@@ -4,6 +4,7 @@
 //! understand. The journey of a request is the order of the modules below.
 
 pub mod admin;
+pub mod admit;
 pub mod audit;
 pub mod cli;
 pub mod clock;

@@ -4,6 +4,7 @@
 //! away fails closed, except where `StateUnavailable` is documented to be survivable (limits fall back to a local share).
 
 mod embedded;
+mod identity;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 pub use embedded::{EmbeddedState, Sizes};
+pub use identity::IdentityState;
 
 /// Facts shared by the replicas of one gateway.
 #[async_trait]
@@ -25,7 +27,7 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// When the store is away or full: the caller cannot exclude a replay and answers 503.
     async fn first_use(&self, key: &str, until: OffsetDateTime) -> Result<bool, StateUnavailable>;
 
-    /// From now on, and until then, this is revoked, on every replica.
+    /// This is revoked on every replica, and stays so until then (no token that it concerns lives longer).
     async fn revoke(&self, what: Revocation, until: OffsetDateTime) -> Result<(), StateUnavailable>;
 
     /// Takes a revocation back.
@@ -76,19 +78,25 @@ pub enum StateUnavailable {
 pub enum Revocation {
     /// One token, by issuer and `jti` (or the digest of an opaque token).
     Token { issuer: Arc<str>, id: Arc<str> },
-    /// All tokens of a user.
+    /// The tokens of a user issued until the revocation.
     User { issuer: Arc<str>, sub: Arc<str> },
-    /// All tokens of an app.
+    /// The tokens of an app issued until the revocation.
     Partner { client_id: Arc<str> },
+    /// The tokens of an app for one patient, issued until the revocation: at the patient's direction
+    /// (45 CFR 170.315(g)(10)(vi)).
+    Grant { client_id: Arc<str>, patient: Arc<str> },
 }
 
 /// What a request presents that may have been revoked.
 #[derive(Clone, Copy)]
 pub struct Bearer<'a> {
-    pub issuer: &'a Arc<str>,
-    pub token_id: &'a Arc<str>,
-    pub sub: &'a Arc<str>,
-    pub client_id: &'a Arc<str>,
+    pub issuer: &'a str,
+    pub token_id: &'a str,
+    pub sub: &'a str,
+    pub client_id: &'a str,
+    pub patient: Option<&'a str>,
+    /// Unknown counts as before any revocation.
+    pub issued_at: Option<OffsetDateTime>,
 }
 
 /// A stop that holds on all replicas until its end.
@@ -155,8 +163,8 @@ impl Lockdown {
     pub fn stops(&self, bearer: Bearer<'_>, endpoint: &str) -> bool {
         match &self.scope {
             LockdownScope::Part2 => false,
-            LockdownScope::Partner { client_id } => **client_id == **bearer.client_id,
-            LockdownScope::User { issuer, sub } => **issuer == **bearer.issuer && **sub == **bearer.sub,
+            LockdownScope::Partner { client_id } => *client_id == bearer.client_id,
+            LockdownScope::User { issuer, sub } => *issuer == bearer.issuer && *sub == bearer.sub,
             LockdownScope::Endpoint { name } => name == endpoint,
         }
     }
@@ -170,13 +178,27 @@ impl Lockdown {
 }
 
 impl Bearer<'_> {
-    /// The three revocations that would stop this request.
-    pub fn revocations(&self) -> [Revocation; 3] {
+    /// The revocations that would stop this request.
+    pub fn revocations(&self) -> impl Iterator<Item = Revocation> {
+        let grant =
+            self.patient.map(|patient| Revocation::Grant { client_id: self.client_id.into(), patient: patient.into() });
         [
-            Revocation::Token { issuer: Arc::clone(self.issuer), id: Arc::clone(self.token_id) },
-            Revocation::User { issuer: Arc::clone(self.issuer), sub: Arc::clone(self.sub) },
-            Revocation::Partner { client_id: Arc::clone(self.client_id) },
+            Revocation::Token { issuer: self.issuer.into(), id: self.token_id.into() },
+            Revocation::User { issuer: self.issuer.into(), sub: self.sub.into() },
+            Revocation::Partner { client_id: self.client_id.into() },
         ]
+        .into_iter()
+        .chain(grant)
+    }
+
+    /// Does a revocation made at this time concern this token?
+    pub fn is_stopped_by(&self, revocation: &Revocation, at: OffsetDateTime) -> bool {
+        match revocation {
+            Revocation::Token { .. } => true,
+            Revocation::User { .. } | Revocation::Partner { .. } | Revocation::Grant { .. } => {
+                self.issued_at.is_none_or(|issued| issued <= at)
+            }
+        }
     }
 }
 
@@ -187,6 +209,7 @@ impl fmt::Debug for Revocation {
             Self::Token { .. } => f.write_str("Token(..)"),
             Self::User { .. } => f.write_str("User(..)"),
             Self::Partner { client_id } => write!(f, "Partner({client_id})"),
+            Self::Grant { client_id, .. } => write!(f, "Grant({client_id}, ..)"),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The audit log on a real directory: what is acknowledged is there, and nobody changes it unnoticed.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may stop at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::string_slice, reason = "tests may stop at the first surprise")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

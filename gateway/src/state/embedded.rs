@@ -19,7 +19,8 @@ pub struct EmbeddedState {
     clock: Arc<dyn Clock>,
     sizes: Sizes,
     used: Mutex<Expiring<Key, ()>>,
-    revoked: Mutex<Expiring<Revocation, ()>>,
+    /// When each was revoked.
+    revoked: Mutex<Expiring<Revocation, OffsetDateTime>>,
     lockdowns: ArcSwap<Vec<Lockdown>>,
     lockdown_changes: Mutex<()>,
     /// When, in nanoseconds, each allowance is full again (GCRA's theoretical arrival time).
@@ -88,7 +89,7 @@ impl StateStore for EmbeddedState {
     async fn revoke(&self, what: Revocation, until: OffsetDateTime) -> Result<(), StateUnavailable> {
         let mut revoked = locked(&self.revoked);
         revoked.expire(self.now());
-        revoked.insert(what, (), until, self.sizes.revocations)
+        revoked.insert(what, self.now(), until, self.sizes.revocations)
     }
 
     async fn restore(&self, what: &Revocation) -> Result<(), StateUnavailable> {
@@ -99,7 +100,11 @@ impl StateStore for EmbeddedState {
     async fn is_revoked(&self, bearer: Bearer<'_>) -> Result<bool, StateUnavailable> {
         let mut revoked = locked(&self.revoked);
         revoked.expire(self.now());
-        Ok(!revoked.is_empty() && bearer.revocations().iter().any(|r| revoked.get(r).is_some()))
+        if revoked.is_empty() {
+            return Ok(false);
+        }
+        let stops = |what: Revocation| revoked.get(&what).is_some_and(|at| bearer.is_stopped_by(&what, *at));
+        Ok(bearer.revocations().any(stops))
     }
 
     async fn lock_down(&self, lockdown: Lockdown) -> Result<(), StateUnavailable> {
@@ -131,8 +136,9 @@ impl StateStore for EmbeddedState {
         let (now, mut spent) = (self.now(), locked(&self.spent));
         spent.expire(now);
         let nanos = now.unix_timestamp_nanos();
-        let full_at = spent.get(&key(text)).copied().unwrap_or(nanos).max(nanos);
         let window = i128::try_from(allowance.window.as_nanos()).unwrap_or(i128::MAX);
+        // A clock that was set back must not lock anyone out for longer than the window.
+        let full_at = spent.get(&key(text)).copied().unwrap_or(nanos).clamp(nanos, nanos.saturating_add(window));
         let each = window.checked_div(i128::from(allowance.burst)).unwrap_or(window).max(1);
         let after = full_at.saturating_add(each.saturating_mul(i128::from(cost)));
         let over = after.saturating_sub(nanos.saturating_add(window));
@@ -307,31 +313,49 @@ mod tests {
         assert_eq!(state.first_use("c", clock.now() + Duration::from_secs(1)).await, Ok(true));
     }
 
+    fn bearer<'a>() -> Bearer<'a> {
+        let issuer = "https://idp";
+        Bearer { issuer, token_id: "t1", sub: "u1", client_id: "app1", patient: Some("p1"), issued_at: None }
+    }
+
     #[tokio::test]
     async fn each_revocation_stops_its_own_and_no_other() {
         let (state, clock) = state(Sizes::default());
-        let text = |s: &str| -> Arc<str> { s.into() };
-        let (issuer, token, sub, client) = (text("https://idp"), text("t1"), text("u1"), text("app1"));
-        let (other_issuer, other_token, other_sub, other_client) =
-            (text("https://x"), text("t2"), text("u2"), text("app2"));
-        let mine = Bearer { issuer: &issuer, token_id: &token, sub: &sub, client_id: &client };
         let until = clock.now() + Duration::from_secs(60);
         let others = [
-            Bearer { issuer: &other_issuer, token_id: &token, sub: &sub, client_id: &other_client },
-            Bearer { issuer: &issuer, token_id: &other_token, sub: &other_sub, client_id: &other_client },
+            Bearer { issuer: "https://x", client_id: "app2", ..bearer() },
+            Bearer { token_id: "t2", sub: "u2", client_id: "app2", ..bearer() },
+            Bearer { token_id: "t2", sub: "u2", client_id: "app2", patient: None, ..bearer() },
         ];
-        for revocation in mine.revocations() {
-            assert_eq!(state.is_revoked(mine).await, Ok(false));
+        for revocation in bearer().revocations() {
+            assert_eq!(state.is_revoked(bearer()).await, Ok(false));
             state.revoke(revocation.clone(), until).await.unwrap();
-            assert_eq!(state.is_revoked(mine).await, Ok(true), "{revocation:?}");
+            assert_eq!(state.is_revoked(bearer()).await, Ok(true), "{revocation:?}");
             for other in others {
                 assert_eq!(state.is_revoked(other).await, Ok(false), "{revocation:?}");
             }
             state.restore(&revocation).await.unwrap();
         }
-        state.revoke(Revocation::Partner { client_id: client.clone() }, until).await.unwrap();
+        state.revoke(Revocation::Partner { client_id: "app1".into() }, until).await.unwrap();
         clock.advance_seconds(60);
-        assert_eq!(state.is_revoked(mine).await, Ok(false));
+        assert_eq!(state.is_revoked(bearer()).await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn a_token_issued_after_its_user_was_revoked_is_good_and_one_revoked_itself_is_not() {
+        let (state, clock) = state(Sizes::default());
+        let until = clock.now() + Duration::from_secs(60);
+        let later = Bearer { issued_at: Some(clock.now() + Duration::from_secs(1)), ..bearer() };
+        let earlier = Bearer { issued_at: Some(clock.now()), ..bearer() };
+        for revocation in bearer().revocations().skip(1) {
+            state.revoke(revocation.clone(), until).await.unwrap();
+            assert_eq!(state.is_revoked(later).await, Ok(false), "{revocation:?}");
+            assert_eq!(state.is_revoked(earlier).await, Ok(true), "{revocation:?}");
+            state.restore(&revocation).await.unwrap();
+        }
+        let token = Revocation::Token { issuer: "https://idp".into(), id: "t1".into() };
+        state.revoke(token, until).await.unwrap();
+        assert_eq!(state.is_revoked(later).await, Ok(true));
     }
 
     #[tokio::test]

@@ -1,0 +1,298 @@
+//! Quotas: how much a caller may ask for, and of how many patients, before anything is asked of the EHR.
+//!
+//! Rates by partner, user and address; requests at once; distinct patients disclosed; bytes in flight per process. What
+//! is over a limit is [`Throttled`], with the limit's name and when to come back. Emergency access has an allowance of
+//! its own, so that ordinary load never uses it up (42 CFR 2.51; 45 CFR 164.312(a)(2)(ii)).
+
+mod headers;
+mod limits;
+mod rates;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use fhirwall_policy::reason::Reason;
+use fhirwall_policy::subject::Subject;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+pub use limits::{Limits, PartnerLimits, Rate, RouteClass};
+pub use rates::Ticks;
+
+use crate::state::{Allowance, Distinct, Spending, StateStore};
+use rates::{Concurrent, Inside, Rates};
+
+/// The quotas of this process.
+pub struct Admission {
+    limits: ArcSwap<Limits>,
+    rates: Rates,
+    concurrent: Arc<Concurrent>,
+    in_flight: Arc<Semaphore>,
+    store: Arc<dyn StateStore>,
+    /// Serves while a shared store is away.
+    local: Arc<dyn StateStore>,
+}
+
+/// An admitted request. It counts as one at once until this is dropped.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Of the tightest allowance: its name, size, what is left of it.
+    pub policy: &'static str,
+    pub quota: u32,
+    pub left: u32,
+    pub window: Duration,
+    _inside: Vec<Inside>,
+}
+
+/// Bytes of answers that may be held in memory, taken before the EHR is asked and given back when dropped.
+#[derive(Debug)]
+pub struct BytesInFlight(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// A limit is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throttled {
+    pub limit: Limit,
+    pub retry_after: Duration,
+}
+
+/// The limits, by the names that metrics and headers use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    PartnerRequests,
+    UserRequests,
+    AddressRequests,
+    EmergencyRequests,
+    PartnerConcurrency,
+    UserConcurrency,
+    PartnerPatients,
+    UserPatients,
+    PartnerBytes,
+    BulkJobs,
+    InFlightBytes,
+}
+
+impl Limit {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PartnerRequests => "partner-requests",
+            Self::UserRequests => "user-requests",
+            Self::AddressRequests => "address-requests",
+            Self::EmergencyRequests => "emergency-requests",
+            Self::PartnerConcurrency => "partner-concurrency",
+            Self::UserConcurrency => "user-concurrency",
+            Self::PartnerPatients => "partner-patients",
+            Self::UserPatients => "user-patients",
+            Self::PartnerBytes => "partner-bytes",
+            Self::BulkJobs => "bulk-jobs",
+            Self::InFlightBytes => "in-flight-bytes",
+        }
+    }
+}
+
+impl Throttled {
+    /// A caller over its own quota is told so; a process at its bound is overloaded.
+    pub const fn reason(&self) -> Reason {
+        match self.limit {
+            Limit::InFlightBytes => Reason::Overloaded,
+            Limit::PartnerRequests
+            | Limit::UserRequests
+            | Limit::AddressRequests
+            | Limit::EmergencyRequests
+            | Limit::PartnerConcurrency
+            | Limit::UserConcurrency
+            | Limit::PartnerPatients
+            | Limit::UserPatients
+            | Limit::PartnerBytes
+            | Limit::BulkJobs => Reason::RateLimited,
+        }
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Admission {
+    /// `store` holds the counts that replicas share; `local` serves while it is away.
+    pub fn new(limits: Limits, ticks: Ticks, store: Arc<dyn StateStore>, local: Arc<dyn StateStore>) -> Self {
+        let permits = usize::try_from(limits.in_flight_bytes / PERMIT_BYTES).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            rates: Rates::new(&limits, ticks),
+            in_flight: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+            limits: ArcSwap::from_pointee(limits),
+            concurrent: Arc::default(),
+            store,
+            local,
+        }
+    }
+
+    /// New limits of partners hold from the next request; what was spent stays spent.
+    pub fn reload(&self, limits: Limits) {
+        self.rates.reload(&limits);
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// Forgets callers that have their full allowance again. To be called every few seconds: it bounds the memory to
+    /// the callers seen in between.
+    pub fn sweep(&self) {
+        self.rates.sweep();
+    }
+
+    /// A request before its caller is known: the address alone spends.
+    pub fn unidentified(&self, address: IpAddr) -> Result<(), Throttled> {
+        self.rates.address(address)
+    }
+
+    /// A request of a verified caller, `entries` of them for a batch. Spends the cost of its class from the allowances
+    /// of partner and user, and takes a place among their requests at once.
+    pub async fn before(&self, subject: &Subject, class: RouteClass, entries: u32) -> Result<Admitted, Throttled> {
+        let limits = self.limits.load();
+        let of = limits.of(&subject.partner.client_id);
+        let cost = class.cost().saturating_mul(entries.max(1));
+        let inside = vec![
+            self.concurrent.enter(self.rates.partner_key(subject), of.concurrent, Limit::PartnerConcurrency)?,
+            self.concurrent.enter(self.rates.user_key(subject), limits.user_concurrent, Limit::UserConcurrency)?,
+        ];
+        if subject.emergency.is_some() {
+            self.rates.emergency(subject)?;
+            let quota = limits.emergency.burst;
+            return Ok(Admitted {
+                policy: Limit::EmergencyRequests.as_str(),
+                quota,
+                left: quota,
+                window: limits.emergency.window(),
+                _inside: inside,
+            });
+        }
+        let (user, partner) = match self.store.is_shared() {
+            true => (
+                self.shared(&self.user_name(subject), limits.user, cost, Limit::UserRequests).await,
+                self.shared(&self.partner_name(subject), of.rate, cost, Limit::PartnerRequests).await,
+            ),
+            false => (None, None),
+        };
+        let user = match user {
+            Some(outcome) => outcome?,
+            None => self.rates.user(subject, cost)?,
+        };
+        let partner = match partner {
+            Some(outcome) => outcome?,
+            None => self.rates.partner(subject, of.rate, cost)?,
+        };
+        let (policy, rate, left) = if user <= partner {
+            (Limit::UserRequests, limits.user, user)
+        } else {
+            (Limit::PartnerRequests, of.rate, partner)
+        };
+        Ok(Admitted { policy: policy.as_str(), quota: rate.burst, left, window: rate.window(), _inside: inside })
+    }
+
+    /// Before an answer about these patients leaves: an answer that would pass the hour's limit is withheld whole.
+    ///
+    /// An emergency's own patient is never refused here; everybody else in such an answer is counted as ever.
+    pub async fn disclosing(&self, subject: &Subject, patients: &[&str]) -> Result<(), Throttled> {
+        let spared = subject.emergency.as_ref().map(|emergency| emergency.patient.as_str());
+        let counted: Vec<&str> = patients.iter().copied().filter(|patient| Some(*patient) != spared).collect();
+        if counted.is_empty() {
+            return Ok(());
+        }
+        let limits = self.limits.load();
+        let of = limits.of(&subject.partner.client_id);
+        let user = self.user_name(subject);
+        self.distinct(&user, &counted, limits.user_patients_per_hour, Limit::UserPatients).await?;
+        let partner = self.partner_name(subject);
+        self.distinct(&partner, &counted, of.distinct_patients_per_hour, Limit::PartnerPatients).await
+    }
+
+    /// Before the body leaves: the partner's bytes of this hour.
+    pub async fn sending(&self, subject: &Subject, bytes: u64) -> Result<(), Throttled> {
+        let limits = self.limits.load();
+        let of = limits.of(&subject.partner.client_id);
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let key = format!("bytes:{}", self.partner_name(subject));
+        let allowance = Allowance { burst: of.kib_per_hour, window: HOUR };
+        self.spend(&key, kib, allowance, Limit::PartnerBytes).await.map(|_| ())
+    }
+
+    /// Before a bulk export is started: jobs by partner and hour.
+    pub async fn bulk_job(&self, subject: &Subject) -> Result<(), Throttled> {
+        let limits = self.limits.load();
+        let of = limits.of(&subject.partner.client_id);
+        let key = format!("bulk:{}", self.partner_name(subject));
+        let allowance = Allowance { burst: of.bulk_jobs_per_hour, window: HOUR };
+        self.spend(&key, 1, allowance, Limit::BulkJobs).await.map(|_| ())
+    }
+
+    /// Room for an answer of up to this size, taken before the EHR is asked.
+    pub async fn hold_bytes(&self, bytes: u64) -> Result<BytesInFlight, Throttled> {
+        let throttled = Throttled { limit: Limit::InFlightBytes, retry_after: Duration::from_secs(1) };
+        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).map_err(|_| throttled)?;
+        let room = Arc::clone(&self.in_flight).acquire_many_owned(permits);
+        match timeout(self.limits.load().in_flight_wait, room).await {
+            Ok(Ok(permit)) => Ok(BytesInFlight(permit)),
+            Ok(Err(_)) | Err(_) => Err(throttled),
+        }
+    }
+
+    fn partner_name(&self, subject: &Subject) -> String {
+        format!("p:{}", subject.partner.client_id)
+    }
+
+    /// The same person through two apps has two allowances; issuer and subject name the person (OpenID Connect 5.7).
+    fn user_name(&self, subject: &Subject) -> String {
+        format!("u:{}\n{}\n{}", subject.partner.client_id, subject.issuer, subject.sub)
+    }
+
+    /// `None`: the store is away, and the local share of the limit rules.
+    async fn shared(&self, key: &str, rate: Rate, cost: u32, limit: Limit) -> Option<Result<u32, Throttled>> {
+        let allowance = Allowance { burst: rate.burst, window: rate.window() };
+        match self.store.spend(&format!("rate:{key}"), cost.min(rate.burst), allowance).await {
+            Ok(Spending::Spent { left }) => Some(Ok(left)),
+            Ok(Spending::Refused { retry_after }) => Some(Err(Throttled { limit, retry_after })),
+            Err(_) => None,
+        }
+    }
+
+    async fn spend(&self, key: &str, cost: u32, allowance: Allowance, limit: Limit) -> Result<u32, Throttled> {
+        let spent = match self.store.spend(key, cost, allowance).await {
+            Ok(spent) => Ok(spent),
+            Err(_) => self.local.spend(key, cost, self.share(allowance)).await,
+        };
+        match spent {
+            Ok(Spending::Spent { left }) => Ok(left),
+            Ok(Spending::Refused { retry_after }) => Err(Throttled { limit, retry_after }),
+            Err(_) => Err(Throttled { limit, retry_after: allowance.window }),
+        }
+    }
+
+    async fn distinct(&self, key: &str, patients: &[&str], most: u32, limit: Limit) -> Result<(), Throttled> {
+        let outcome = match self.store.add_distinct(key, patients, most, HOUR).await {
+            Ok(outcome) => Ok(outcome),
+            Err(_) => {
+                let share = self.share(Allowance { burst: most, window: HOUR }).burst;
+                self.local.add_distinct(key, patients, share, HOUR).await
+            }
+        };
+        match outcome {
+            Ok(Distinct::Added { .. }) => Ok(()),
+            Ok(Distinct::Refused { retry_after }) => Err(Throttled { limit, retry_after }),
+            // A table that is full counts nothing more: nothing more is disclosed.
+            Err(_) => Err(Throttled { limit, retry_after: HOUR }),
+        }
+    }
+
+    fn share(&self, allowance: Allowance) -> Allowance {
+        let replicas = self.limits.load().replicas.max(1);
+        Allowance { burst: allowance.burst.div_ceil(replicas), window: allowance.window }
+    }
+}
+
+/// Bytes in flight are counted in units of this many.
+const PERMIT_BYTES: u64 = 1024;
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,216 @@
+//! Quotas as a caller meets them: its own limits hold, its neighbour is not touched, emergencies get through.
+#![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fhirwall::admit::{Admission, Limit, Limits, PartnerLimits, Rate, RouteClass, Ticks};
+use fhirwall::clock::{Clock, FixedClock};
+use fhirwall::state::{EmbeddedState, Sizes};
+use fhirwall_policy::partner::{Part2, Part2Basis, Partner, Redaction, Status};
+use fhirwall_policy::subject::{Authentication, Emergency, Subject};
+use time::OffsetDateTime;
+
+fn subject(client: &str, sub: &str) -> Subject {
+    let partner = Partner {
+        client_id: client.into(),
+        name: client.to_owned(),
+        status: Status::Active,
+        scopes: vec![],
+        purposes_of_use: vec![],
+        part2: Part2 { basis: Part2Basis::None, redaction: Redaction::Silent },
+        consent_recipients: vec![],
+        jurisdiction: "US".to_owned(),
+        baa_expires: None,
+        assessment_expires: None,
+    };
+    Subject {
+        partner: Arc::new(partner),
+        issuer: "https://idp.example".into(),
+        sub: sub.into(),
+        fhir_user: None,
+        patient: None,
+        scopes: Arc::new([]),
+        purpose: None,
+        authentication: Authentication::default(),
+        token_id: "jti".into(),
+        expires: OffsetDateTime::UNIX_EPOCH,
+        emergency: None,
+    }
+}
+
+fn emergency(client: &str, sub: &str, patient: &str) -> Subject {
+    let emergency = Emergency {
+        reason: "unconscious".to_owned(),
+        patient: patient.parse().unwrap(),
+        until: OffsetDateTime::UNIX_EPOCH,
+    };
+    Subject { emergency: Some(emergency), ..subject(client, sub) }
+}
+
+fn limits() -> Limits {
+    Limits {
+        user: Rate { per_second: 2, burst: 6 },
+        user_concurrent: 2,
+        user_patients_per_hour: 3,
+        address: Rate { per_second: 1, burst: 2 },
+        emergency: Rate { per_second: 1, burst: 4 },
+        in_flight_bytes: 4096,
+        in_flight_wait: Duration::ZERO,
+        partner: PartnerLimits {
+            rate: Rate { per_second: 3, burst: 9 },
+            concurrent: 3,
+            distinct_patients_per_hour: 5,
+            kib_per_hour: 10,
+            bulk_jobs_per_hour: 1,
+        },
+        ..Limits::default()
+    }
+}
+
+fn admission(limits: Limits) -> (Admission, FixedClock) {
+    let clock = FixedClock::at(1_767_225_600);
+    let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+    let state = Arc::new(EmbeddedState::new(Arc::clone(&shared), Sizes::default()));
+    (Admission::new(limits, Ticks::Given(shared), state.clone(), state), clock)
+}
+
+async fn read(admission: &Admission, subject: &Subject) -> Result<(), Limit> {
+    admission.before(subject, RouteClass::Read, 1).await.map(|_| ()).map_err(|t| t.limit)
+}
+
+#[tokio::test]
+async fn a_user_over_its_rate_is_throttled_and_its_neighbour_is_not() {
+    let (admission, clock) = admission(limits());
+    let (ann, bob) = (subject("app", "ann"), subject("app", "bob"));
+    for _ in 0..6 {
+        assert_eq!(read(&admission, &ann).await, Ok(()));
+    }
+    let throttled = admission.before(&ann, RouteClass::Read, 1).await.unwrap_err();
+    assert_eq!((throttled.limit, throttled.retry_after), (Limit::UserRequests, Duration::from_millis(500)));
+    assert_eq!(read(&admission, &bob).await, Ok(()));
+    clock.advance_seconds(1);
+    assert_eq!(read(&admission, &ann).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_partner_over_its_rate_stops_all_its_users_and_no_other_partner() {
+    let (admission, _) = admission(limits());
+    for user in ["a", "b", "c", "d", "e", "f", "g", "h", "i"] {
+        assert_eq!(read(&admission, &subject("app", user)).await, Ok(()));
+    }
+    assert_eq!(read(&admission, &subject("app", "j")).await, Err(Limit::PartnerRequests));
+    assert_eq!(read(&admission, &subject("other", "j")).await, Ok(()));
+}
+
+#[tokio::test]
+async fn dear_interactions_and_batches_spend_more() {
+    let (admission, _) = admission(limits());
+    let ann = subject("app", "ann");
+    let left = admission.before(&ann, RouteClass::Search, 1).await.unwrap().left;
+    assert_eq!(left, 3);
+    assert_eq!(admission.before(&ann, RouteClass::Read, 4).await.unwrap_err().limit, Limit::UserRequests);
+    assert_eq!(admission.before(&ann, RouteClass::Read, 3).await.unwrap().left, 0);
+}
+
+#[tokio::test]
+async fn a_limit_of_nothing_allows_nothing() {
+    let none = Limits { user: Rate { per_second: 0, burst: 0 }, ..limits() };
+    let (admission, _) = admission(none);
+    assert_eq!(read(&admission, &subject("app", "ann")).await, Err(Limit::UserRequests));
+}
+
+#[tokio::test]
+async fn requests_at_once_are_counted_until_they_end() {
+    let (admission, _) = admission(limits());
+    let ann = subject("app", "ann");
+    let first = admission.before(&ann, RouteClass::Read, 1).await.unwrap();
+    let _second = admission.before(&ann, RouteClass::Read, 1).await.unwrap();
+    assert_eq!(read(&admission, &ann).await, Err(Limit::UserConcurrency));
+    let _third = admission.before(&subject("app", "bob"), RouteClass::Read, 1).await.unwrap();
+    assert_eq!(read(&admission, &subject("app", "cid")).await, Err(Limit::PartnerConcurrency));
+    drop(first);
+    assert_eq!(read(&admission, &ann).await, Ok(()));
+}
+
+#[tokio::test]
+async fn an_answer_that_would_pass_the_patients_of_the_hour_is_withheld_whole() {
+    let (admission, clock) = admission(limits());
+    let ann = subject("app", "ann");
+    assert_eq!(admission.disclosing(&ann, &["1", "2"]).await, Ok(()));
+    assert_eq!(admission.disclosing(&ann, &["3", "4"]).await.unwrap_err().limit, Limit::UserPatients);
+    assert_eq!(admission.disclosing(&ann, &["2", "3"]).await, Ok(()));
+    let bob = subject("app", "bob");
+    assert_eq!(admission.disclosing(&bob, &["4", "5", "6"]).await.unwrap_err().limit, Limit::PartnerPatients);
+    clock.advance_seconds(3600);
+    assert_eq!(admission.disclosing(&ann, &["4"]).await, Ok(()));
+}
+
+#[tokio::test]
+async fn an_emergency_is_not_stopped_by_ordinary_load() {
+    let (admission, _) = admission(limits());
+    let ann = subject("app", "ann");
+    while read(&admission, &ann).await.is_ok() {}
+    while admission.disclosing(&ann, &["1", "2", "3"]).await.is_ok() && read(&admission, &ann).await.is_ok() {}
+    let urgent = emergency("app", "ann", "9");
+    assert_eq!(read(&admission, &urgent).await, Ok(()));
+    assert_eq!(admission.disclosing(&urgent, &["9"]).await, Ok(()));
+    // The claim opens no door to anybody else's records.
+    assert_eq!(admission.disclosing(&urgent, &["9", "8"]).await.unwrap_err().limit, Limit::UserPatients);
+}
+
+#[tokio::test]
+async fn an_emergency_claim_has_a_limit_of_its_own() {
+    let (admission, _) = admission(limits());
+    let urgent = emergency("app", "ann", "9");
+    for _ in 0..4 {
+        assert_eq!(read(&admission, &urgent).await, Ok(()));
+    }
+    assert_eq!(read(&admission, &urgent).await, Err(Limit::EmergencyRequests));
+}
+
+#[tokio::test]
+async fn an_address_is_limited_before_anybody_is_identified() {
+    let (admission, clock) = admission(limits());
+    let address = "192.0.2.1".parse().unwrap();
+    assert!(admission.unidentified(address).is_ok());
+    assert!(admission.unidentified(address).is_ok());
+    assert_eq!(admission.unidentified(address).unwrap_err().limit, Limit::AddressRequests);
+    clock.advance_seconds(1);
+    assert!(admission.unidentified(address).is_ok());
+}
+
+#[tokio::test]
+async fn bytes_in_flight_are_taken_before_and_given_back() {
+    let (admission, _) = admission(limits());
+    let held = admission.hold_bytes(3000).await.unwrap();
+    assert_eq!(admission.hold_bytes(2000).await.unwrap_err().limit, Limit::InFlightBytes);
+    drop(held);
+    assert!(admission.hold_bytes(4096).await.is_ok());
+    assert!(admission.hold_bytes(5000).await.is_err());
+}
+
+#[tokio::test]
+async fn bytes_and_bulk_jobs_of_the_hour_are_limited() {
+    let (admission, clock) = admission(limits());
+    let ann = subject("app", "ann");
+    assert_eq!(admission.sending(&ann, 10 * 1024).await, Ok(()));
+    assert_eq!(admission.sending(&ann, 1).await.unwrap_err().limit, Limit::PartnerBytes);
+    assert_eq!(admission.bulk_job(&ann).await, Ok(()));
+    assert_eq!(admission.bulk_job(&ann).await.unwrap_err().limit, Limit::BulkJobs);
+    clock.advance_seconds(3600);
+    assert_eq!(admission.bulk_job(&ann).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_reload_keeps_what_was_spent() {
+    let (admission, _) = admission(limits());
+    let ann = subject("app", "ann");
+    while read(&admission, &ann).await.is_ok() {}
+    let mut more = limits();
+    more.partners.insert("app".into(), PartnerLimits { concurrent: 1, ..limits().partner });
+    admission.reload(more);
+    assert_eq!(read(&admission, &ann).await, Err(Limit::UserRequests));
+    admission.sweep();
+    assert_eq!(read(&admission, &ann).await, Err(Limit::UserRequests));
+}
