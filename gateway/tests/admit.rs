@@ -23,6 +23,7 @@ fn subject(client: &str, sub: &str) -> Subject {
         jurisdiction: "US".to_owned(),
         baa_expires: None,
         assessment_expires: None,
+        court_orders: vec![],
     };
     Subject {
         partner: Arc::new(partner),
