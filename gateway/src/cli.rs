@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod certs;
+pub mod config;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,8 @@ enum Verb {
     Audit(audit::Args),
     /// Dev and small-site PKI; partners' certificates.
     Certs(certs::Args),
+    /// The configuration's format, and what a change would alter.
+    Config(config::Args),
 }
 
 /// Exit codes of every verb (product.md section 2).
@@ -39,6 +42,7 @@ impl Cli {
         match self.verb {
             Verb::Audit(args) => audit::run(args),
             Verb::Certs(args) => certs::run(args),
+            Verb::Config(args) => config::run(args),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod address;
 mod certificate;
+mod diff;
 mod endpoint;
 mod gateway;
 mod identity;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use address::{Origin, RedirectUri, WebUrl, is_loopback};
+pub use diff::{Change, How, changes};
 pub use endpoint::{Endpoint, EndpointPart2, FhirVersion, Part2Role, Upstream, UpstreamAuth};
 pub use gateway::{Directory, Gateway, Keys, Mode, Waiver};
 pub use identity::{Partners, RegisteredPartner};
@@ -85,6 +87,30 @@ impl Config {
         Problems::none_in(problems)?;
         Ok(Self { file: path.to_owned(), gateway: Arc::new(gateway), partners, policies: policies.into() })
     }
+}
+
+/// The process's environment, for `${NAME}`.
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The JSON Schema of the gateway's file, for editors.
+pub fn json_schema() -> serde_json::Value {
+    schema_of(&Gateway::shape(), "fhirwall.yaml")
+}
+
+/// The JSON Schema of a partner's file, for editors.
+pub fn partner_json_schema() -> serde_json::Value {
+    schema_of(&PartnerFile::shape(), "partner.yaml")
+}
+
+fn schema_of(shape: &Shape, title: &str) -> serde_json::Value {
+    let mut schema = shape.json_schema();
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
+        object.insert("title".to_owned(), title.into());
+    }
+    schema
 }
 
 /// Reads one partner's file.

@@ -84,7 +84,7 @@ impl Setting for WebUrl {
     fn shape() -> Shape {
         Shape::Text(Form {
             what: "an https URL, or http to loopback",
-            pattern: Some("^(https://|http://(127\\.|localhost|\\[::1\\])|\\$\\{)"),
+            pattern: Some("^(https://|http://(127\\.|localhost|\\[::1\\]))"),
             example: "https://fhir.example.org/fhir",
         })
     }

@@ -83,7 +83,8 @@ impl Shape {
             Self::Text(form) => {
                 let mut schema = json!({"type": "string", "description": form.what, "examples": [form.example]});
                 if let (Some(pattern), Some(object)) = (form.pattern, schema.as_object_mut()) {
-                    object.insert("pattern".to_owned(), json!(pattern));
+                    // Any text may come from the environment.
+                    object.insert("pattern".to_owned(), json!(format!(r"{pattern}|\$\{{")));
                 }
                 schema
             }

@@ -11,10 +11,48 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn env(name: &str) -> Option<String> {
-    (name == "REDIS_URL").then(|| "rediss://user:s3cret@redis.internal".to_owned())
+    (name == "REDIS_URL" || name == "REDIS_URL_2").then(|| "rediss://user:s3cret@redis.internal".to_owned())
 }
 
-fn good() -> Config {
+/// A copy of the good fixture that a test may spoil.
+pub(super) struct Site(tempfile::TempDir);
+
+impl Site {
+    pub(super) fn good() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        copy(&fixture("good"), dir.path());
+        Self(dir)
+    }
+
+    pub(super) fn path(&self, file: &str) -> PathBuf {
+        self.0.path().join(file)
+    }
+
+    #[track_caller]
+    pub(super) fn patch(&self, file: &str, old: &str, new: &str) {
+        let text = std::fs::read_to_string(self.path(file)).unwrap();
+        assert!(text.contains(old), "{file} has no {old}");
+        std::fs::write(self.path(file), text.replacen(old, new, 1)).unwrap();
+    }
+
+    pub(super) fn load(&self) -> Result<Config, Problems> {
+        Config::load(&self.path("fhirwall.yaml"), &env)
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+pub(super) fn good() -> Config {
     match Config::load(&fixture("good/fhirwall.yaml"), &env) {
         Ok(config) => config,
         Err(problems) => panic!("{problems}"),
