@@ -44,7 +44,7 @@ impl From<FrontRefusal> for Refusal {
     fn from(refusal: FrontRefusal) -> Self {
         Self::from(match refusal {
             FrontRefusal::Malformed | FrontRefusal::Disconnected | FrontRefusal::TooSlow => Reason::MalformedRequest,
-            FrontRefusal::MethodNotAllowed => Reason::UnsupportedInteraction,
+            FrontRefusal::MethodNotAllowed => Reason::MethodNotAllowed,
             FrontRefusal::HeaderTooLarge | FrontRefusal::BodyTooLarge => Reason::RequestTooLarge,
         })
     }
@@ -61,6 +61,7 @@ pub fn status(reason: Reason) -> StatusCode {
         Reason::MalformedRequest | Reason::UnknownParameter | Reason::UnsupportedParameter => StatusCode::BAD_REQUEST,
         Reason::NoCredentials | Reason::InvalidToken | Reason::StrongerAuthenticationNeeded => StatusCode::UNAUTHORIZED,
         Reason::ParameterNotAllowed
+        | Reason::UnsupportedInteraction
         | Reason::OperationNotAllowed
         | Reason::CertificateMismatch
         | Reason::PartnerUnknown
@@ -79,8 +80,9 @@ pub fn status(reason: Reason) -> StatusCode {
         | Reason::ConsentDenies
         | Reason::OutsideCompartment
         | Reason::OutsideGranularScope
+        | Reason::UnknownInteraction
         | Reason::UnknownOperation => StatusCode::NOT_FOUND,
-        Reason::UnsupportedInteraction => StatusCode::METHOD_NOT_ALLOWED,
+        Reason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Reason::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         Reason::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Reason::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -102,6 +104,8 @@ fn issue_code(reason: Reason) -> &'static str {
         Reason::MalformedRequest | Reason::UnknownParameter => "invalid",
         Reason::UnsupportedParameter
         | Reason::UnsupportedInteraction
+        | Reason::UnknownInteraction
+        | Reason::MethodNotAllowed
         | Reason::UnknownOperation
         | Reason::NotAcceptable
         | Reason::UnsupportedMediaType => "not-supported",

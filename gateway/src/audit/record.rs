@@ -350,6 +350,8 @@ pub fn exception(reason: Reason) -> Option<&'static str> {
         Reason::UnknownParameter
         | Reason::UnsupportedParameter
         | Reason::UnsupportedInteraction
+        | Reason::UnknownInteraction
+        | Reason::MethodNotAllowed
         | Reason::UnknownOperation
         | Reason::NotAcceptable
         | Reason::UnsupportedMediaType
