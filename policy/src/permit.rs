@@ -99,14 +99,8 @@ impl Permit {
         kind: ResourceType,
         labels: LabelSet,
     ) -> ConsentQuestion<'a> {
-        ConsentQuestion {
-            patient,
-            recipients: &self.partner.consent_recipients,
-            purpose: self.purpose,
-            labels,
-            kind,
-            now: self.now,
-        }
+        let recipients = &self.partner.consent_recipients;
+        ConsentQuestion::new(patient, recipients, self.purpose, labels, kind, self.now)
     }
 
     /// The policies that permitted the request.
