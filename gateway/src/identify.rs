@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod dpop;
 pub mod error;
 pub mod fetch;
+pub mod introspection;
 pub mod issuer;
 pub mod json;
 pub mod jwk;
@@ -35,6 +36,7 @@ use self::credentials::{Credentials, Scheme};
 use self::dpop::{Nonces, ProofTarget, verify_proof};
 use self::error::{IdentifyError, TokenFault};
 use self::fetch::Fetch;
+use self::introspection::Introspection;
 use self::issuer::IssuerConfig;
 use self::jwk::VerifyingKey;
 use self::keys::{KeyStore, NoKey};
@@ -71,13 +73,23 @@ pub struct Identifier {
 struct TrustedIssuer {
     config: IssuerConfig,
     keys: Arc<KeyStore>,
+    introspection: Option<Introspection>,
 }
 
-/// A token whose signature has been verified once. Its times, bindings and revocation are looked at every time.
+/// A token that its issuer has vouched for. Its times, bindings and revocation are looked at every time.
 #[derive(Clone, Debug)]
 struct VerifiedToken {
     facts: AccessTokenFacts,
-    key: Arc<VerifyingKey>,
+    voucher: Voucher,
+}
+
+/// How an issuer vouched, and so how long that holds.
+#[derive(Clone, Debug)]
+enum Voucher {
+    /// By a signature: as long as the issuer publishes the key.
+    Signature(Arc<VerifyingKey>),
+    /// By introspection: until the answer is too old.
+    Introspection { until: OffsetDateTime },
 }
 
 impl Identifier {
@@ -94,8 +106,9 @@ impl Identifier {
         let issuers = issuers
             .into_iter()
             .map(|(config, fetch)| {
-                let keys = KeyStore::new(&config.issuer, config.jwks_uri.clone(), config.refresh, fetch);
-                (config.issuer.clone(), TrustedIssuer { config, keys })
+                let keys = KeyStore::new(&config.issuer, config.jwks_uri.clone(), config.refresh, Arc::clone(&fetch));
+                let introspection = config.introspection.as_ref().map(|config| Introspection::new(config, fetch));
+                (config.issuer.clone(), TrustedIssuer { config, keys, introspection })
             })
             .collect();
         Self { issuers, partners, replays, revocations, nonces, verified: Cache::new(capacity) }
@@ -166,12 +179,21 @@ impl Identifier {
             }
             let trusted =
                 self.issuers.get(&*known.facts.issuer).ok_or(IdentifyError::InvalidToken(TokenFault::Issuer))?;
-            if trusted.keys.still_publishes(&known.key, now).await.map_err(no_key)? {
+            let holds = match &known.voucher {
+                Voucher::Signature(key) => trusted.keys.still_publishes(key, now).await.map_err(no_key)?,
+                Voucher::Introspection { until } => now < *until,
+            };
+            if holds {
                 return Ok(known);
             }
             self.verified.remove(&digest);
         }
-        let verified = Arc::new(self.verify(token, &digest, now).await?);
+        let verified = if token.contains('.') {
+            self.verify(token, &digest, now).await?
+        } else {
+            self.introspect(token, &digest, now).await?
+        };
+        let verified = Arc::new(verified);
         self.verified.insert(digest, Arc::clone(&verified));
         Ok(verified)
     }
@@ -199,7 +221,28 @@ impl Identifier {
         }
         let facts =
             AccessTokenFacts::read(&jwt.claims, &trusted.config, digest, now).map_err(IdentifyError::InvalidToken)?;
-        Ok(VerifiedToken { facts, key })
+        Ok(VerifiedToken { facts, voucher: Voucher::Signature(key) })
+    }
+
+    /// Asks the one issuer that introspects. An opaque token does not say whose it is: with several such issuers,
+    /// asking around would show one issuer's tokens to another.
+    async fn introspect(
+        &self,
+        token: &str,
+        digest: &[u8; 32],
+        now: OffsetDateTime,
+    ) -> Result<VerifiedToken, IdentifyError> {
+        let mut introspecting = self.issuers.values().filter_map(|trusted| {
+            let config = trusted.config.introspection.as_ref()?;
+            Some((trusted, trusted.introspection.as_ref()?, config.cache))
+        });
+        let (Some((trusted, introspection, cache)), None) = (introspecting.next(), introspecting.next()) else {
+            return Err(IdentifyError::InvalidToken(TokenFault::Unreadable));
+        };
+        let claims = introspection.claims(token, &trusted.config.issuer).await?;
+        let facts =
+            AccessTokenFacts::read(&claims, &trusted.config, digest, now).map_err(IdentifyError::InvalidToken)?;
+        Ok(VerifiedToken { facts, voucher: Voucher::Introspection { until: now + cache } })
     }
 
     /// A bound token counts only with its certificate or its key; under `DPoP` only a bound one counts.

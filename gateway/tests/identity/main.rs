@@ -7,6 +7,7 @@
 )]
 
 mod keys;
+mod opaque;
 mod proofs;
 mod tokens;
 mod world;
