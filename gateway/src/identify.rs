@@ -303,6 +303,9 @@ fn connection_of(
     facts: &AccessTokenFacts,
     now: OffsetDateTime,
 ) -> Result<bool, IdentifyError> {
+    if entry.dpop_required && facts.bound_key.is_none() {
+        return Err(IdentifyError::InvalidToken(TokenFault::Unconstrained));
+    }
     let presents = peer.is_some_and(|peer| entry.presents_certificate(peer, now));
     match entry.mtls {
         Mtls::Required if presents => Ok(true),

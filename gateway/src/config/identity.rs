@@ -98,6 +98,7 @@ impl PartnerFile {
             partner: Arc::clone(partner),
             kind: self.client_type,
             mtls: self.mtls(),
+            dpop_required: self.dpop == Dpop::Required,
             certificates: self.certificates.clone(),
             issuers: self.issuers.clone(),
             keys,

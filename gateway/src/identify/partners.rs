@@ -23,6 +23,8 @@ pub struct PartnerEntry {
     pub partner: Arc<Partner>,
     pub kind: ClientType,
     pub mtls: Mtls,
+    /// Tokens must be bound to a DPoP key, whatever the connection carries.
+    pub dpop_required: bool,
     /// Each one names certificates of this partner. Never empty when `mtls` is required.
     pub certificates: Vec<CertificateMatch>,
     /// The issuers whose tokens count for this partner; `None` is every configured one.

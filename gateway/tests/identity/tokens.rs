@@ -584,6 +584,14 @@ async fn without_mtls_a_token_must_be_bound_unless_a_dated_waiver_says_otherwise
 }
 
 #[tokio::test]
+async fn a_partner_that_must_use_dpop_gets_nothing_with_a_bearer_token() {
+    let world = World::new();
+    assert!(world.identify(&Draft::new()).await.is_ok());
+    world.change_partner(CLIENT, |entry| entry.dpop_required = true);
+    assert_eq!(world.identify(&Draft::new()).await.err(), Some(bad(TokenFault::Unconstrained)));
+}
+
+#[tokio::test]
 async fn a_partner_tied_to_one_issuer_is_not_known_by_another() {
     let world = World::new();
     let elsewhere = || Draft { key: &FOREIGN, ..Draft::new().claim("iss", json!(OTHER_ISSUER)) };

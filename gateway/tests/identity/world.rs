@@ -214,6 +214,7 @@ pub(crate) fn partner(client_id: &str) -> PartnerEntry {
         }),
         kind: ClientType::ConfidentialAsymmetric,
         mtls: Mtls::Required,
+        dpop_required: false,
         certificates: vec![CertificateMatch::SanUri(format!("spiffe://{client_id}/gateway"))],
         issuers: None,
         keys: ClientKeys::None,
