@@ -23,6 +23,11 @@ impl ResourceType {
         RESOURCE_TYPES
     }
 
+    /// Every concrete R4 resource type, as values.
+    pub fn every() -> impl ExactSizeIterator<Item = Self> {
+        RESOURCE_TYPES.iter().map(|name| Self(name))
+    }
+
     pub const fn as_str(self) -> &'static str {
         self.0
     }

@@ -3,10 +3,15 @@
 //! This crate refuses to guess. A request that has two readings is an error, an answer that cannot be understood to the
 //! last byte is an error, and neither error carries content. It is pure: no clock, no network, no files, no logging.
 
+pub mod bundle;
 pub mod codes;
+pub mod compartment;
 pub mod engine;
 pub mod ids;
 pub mod interaction;
+pub mod json;
 pub mod label;
 pub mod labeller;
+pub mod operation;
 pub mod reference;
+pub mod search;

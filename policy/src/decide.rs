@@ -126,7 +126,7 @@ pub fn decide(set: &PolicySet, asked: &Asked<'_>) -> Result<Permit, Denial> {
     let scopes = ScopeSet::parse(&subject.scopes).within(&ScopeSet::parse(&subject.partner.scopes));
     let reaches = reach::reaches(subject, asked.endpoint);
     let touched = touched::facts(asked.interaction);
-    for fact in touched.iter().filter(|_| touched::needs_scope(asked.interaction)) {
+    for fact in touched.iter().filter(|fact| touched::needs_scope(asked.interaction) && touched::refuses(fact)) {
         within_scope(&scopes, &reaches, fact)?;
     }
     let interaction = reach::constrain(asked.interaction, &touched, &scopes, &reaches)
@@ -156,7 +156,7 @@ pub fn decide(set: &PolicySet, asked: &Asked<'_>) -> Result<Permit, Denial> {
     .ok_or_else(|| Denial::because(Reason::PolicyError))?;
     let mut policies = Vec::new();
     let mut would_deny = Vec::new();
-    for fact in &touched {
+    for fact in touched.iter().filter(|fact| touched::refuses(fact)) {
         let key = TargetKey {
             action: touched::action(asked.interaction, fact),
             kind: fact.kind,

@@ -5,12 +5,15 @@
 
 use fhir_profiles::engine::ResourceFacts;
 use fhir_profiles::ids::{InstanceId, LogicalId, ResourceType};
-use fhir_profiles::interaction::{Interaction, Parameter, Query, Touched};
+use fhir_profiles::interaction::{Interaction, Touched};
+use fhir_profiles::operation::{Operation, Target};
 use fhir_profiles::reference::Reference;
+use fhir_profiles::search::{PatientConstraint, Query};
 
 use crate::decide::EndpointFacts;
 use crate::scope::{Grant, ScopeContext, ScopeSet};
 use crate::subject::Subject;
+use crate::touched;
 
 /// One context the caller stands in, and the patient it is bound to, if it is bound to one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +73,12 @@ pub(crate) fn constrain(
     scopes: &ScopeSet,
     reaches: &[Reach],
 ) -> Result<Interaction, OtherPatient> {
-    let granting =
-        |reach: &&Reach| touched.iter().all(|fact| scopes.grants(fact.access, fact.kind, reach.context) != Grant::None);
+    let granting = |reach: &&Reach| {
+        touched
+            .iter()
+            .filter(|fact| touched::refuses(fact))
+            .all(|fact| scopes.grants(fact.access, fact.kind, reach.context) != Grant::None)
+    };
     let contexts: Vec<&Reach> = reaches.iter().filter(granting).collect();
     if contexts.iter().any(|reach| reach.patient.is_none()) {
         return Ok(interaction.clone());
@@ -81,60 +88,100 @@ pub(crate) fn constrain(
     else {
         return Ok(interaction.clone());
     };
+    bound(interaction, patient)
+}
+
+fn bound(interaction: &Interaction, patient: &LogicalId) -> Result<Interaction, OtherPatient> {
+    let kept = || Ok(interaction.clone());
     match interaction {
-        Interaction::Capabilities => Ok(interaction.clone()),
-        Interaction::Read { kind, id } if *kind == ResourceType::PATIENT && id != patient => Err(OtherPatient),
-        Interaction::Read { .. } => Ok(interaction.clone()),
+        Interaction::Read { kind, id, .. }
+        | Interaction::Vread { kind, id, .. }
+        | Interaction::HistoryInstance { kind, id, .. }
+        | Interaction::Update { kind, id }
+        | Interaction::Patch { kind, id }
+        | Interaction::Delete { kind, id } => {
+            if *kind == ResourceType::PATIENT && id != patient {
+                Err(OtherPatient)
+            } else {
+                kept()
+            }
+        }
         Interaction::SearchType { kind, query } => {
             Ok(Interaction::SearchType { kind: *kind, query: constrained(*kind, query, patient)? })
         }
+        Interaction::SearchCompartment { patient: asked, kind, query } => {
+            if asked != patient {
+                return Err(OtherPatient);
+            }
+            let query = constrained(*kind, query, patient)?;
+            Ok(Interaction::SearchCompartment { patient: asked.clone(), kind: *kind, query })
+        }
+        Interaction::ConditionalCreate { kind, condition } => {
+            let condition = constrained(*kind, condition, patient)?;
+            Ok(Interaction::ConditionalCreate { kind: *kind, condition })
+        }
+        Interaction::ConditionalUpdate { kind, condition } => {
+            let condition = constrained(*kind, condition, patient)?;
+            Ok(Interaction::ConditionalUpdate { kind: *kind, condition })
+        }
+        Interaction::ConditionalPatch { kind, condition } => {
+            let condition = constrained(*kind, condition, patient)?;
+            Ok(Interaction::ConditionalPatch { kind: *kind, condition })
+        }
+        Interaction::ConditionalDelete { kind, condition } => {
+            let condition = constrained(*kind, condition, patient)?;
+            Ok(Interaction::ConditionalDelete { kind: *kind, condition })
+        }
+        Interaction::Operation { operation, target, query } => {
+            let query = called_for(*operation, target, query, patient)?;
+            Ok(Interaction::Operation { operation: *operation, target: target.clone(), query })
+        }
+        Interaction::Transaction { entries } => {
+            let mut entries = entries.clone();
+            for request in entries.iter_mut().filter_map(|entry| entry.request.as_mut().ok()) {
+                *request = bound(request, patient)?;
+            }
+            Ok(Interaction::Transaction { entries })
+        }
+        // A batch is decided entry by entry; rows of the others are judged as they come; sealed tokens are opened first.
+        Interaction::Batch { .. }
+        | Interaction::Capabilities
+        | Interaction::HistoryType { .. }
+        | Interaction::HistorySystem { .. }
+        | Interaction::Create { .. }
+        | Interaction::SearchSystem { .. }
+        | Interaction::Page { .. }
+        | Interaction::ExportStatus { .. }
+        | Interaction::ExportDelete { .. }
+        | Interaction::ExportFile { .. } => kept(),
+    }
+}
+
+/// An operation for one patient names that patient, and none is started for many.
+fn called_for(
+    operation: Operation,
+    target: &Target,
+    query: &Query,
+    patient: &LogicalId,
+) -> Result<Query, OtherPatient> {
+    let on_own = target.instance().is_some_and(|on| on.kind == ResourceType::PATIENT && on.id == *patient);
+    match (operation, target.resource_type()) {
+        (Operation::Everything, _) if on_own => Ok(query.clone()),
+        (Operation::Lastn | Operation::Docref, Some(kind)) => constrained(kind, query, patient),
+        (Operation::Expand | Operation::Lookup | Operation::ValidateCode | Operation::Translate, _) => {
+            Ok(query.clone())
+        }
+        (Operation::Everything | Operation::Lastn | Operation::Docref | Operation::Export, _) => Err(OtherPatient),
     }
 }
 
 fn constrained(kind: ResourceType, query: &Query, patient: &LogicalId) -> Result<Query, OtherPatient> {
-    let Some(own) = patient_parameter(kind) else {
-        return Ok(query.clone());
-    };
-    for parameter in query.0.iter().filter(|parameter| speaks_of_patients(kind, &parameter.name)) {
-        let all_own = parameter.value.split(',').all(|value| names(value, patient));
-        let plain = parameter.name == own
-            || ["patient", "subject", "patient:Patient", "subject:Patient"].contains(&parameter.name.as_str());
-        if !plain || !all_own {
-            return Err(OtherPatient);
-        }
+    match query.patient_constraint(kind) {
+        PatientConstraint::None => {}
+        PatientConstraint::Exactly(asked) if asked.iter().all(|id| id == patient) => {}
+        PatientConstraint::Exactly(_) | PatientConstraint::Unusable => return Err(OtherPatient),
     }
-    let value = if kind == ResourceType::PATIENT {
-        patient.as_str().to_owned()
-    } else {
-        format!("Patient/{}", patient.as_str())
-    };
-    let mut query = query.clone();
-    query.0.push(Parameter { name: own.to_owned(), value });
-    Ok(query)
-}
-
-fn speaks_of_patients(kind: ResourceType, name: &str) -> bool {
-    let base = name.split([':', '.']).next().unwrap_or(name);
-    base == "patient" || base == "subject" || (kind == ResourceType::PATIENT && base == "_id")
-}
-
-/// `A` or `Patient/A`, compared whole.
-fn names(value: &str, patient: &LogicalId) -> bool {
-    value.strip_prefix("Patient/").unwrap_or(value) == patient.as_str()
-}
-
-/// The search parameter that binds a type to one patient (R4 compartmentdefinition-patient.html and the parameters of
-/// each type); `None` for types that are about no patient.
-fn patient_parameter(kind: ResourceType) -> Option<&'static str> {
-    match kind.as_str() {
-        "Patient" => Some("_id"),
-        "AdverseEvent" | "SupplyRequest" => Some("subject"),
-        "Group" => Some("member"),
-        "Schedule" => Some("actor"),
-        "ResearchSubject" => Some("individual"),
-        name if is_about_nobody(name) => None,
-        _ => Some("patient"),
-    }
+    Ok(query.with_patient(kind, patient).unwrap_or_else(|| query.clone()))
 }
 
 /// Types that describe the world, not a patient: a `patient/` scope shows them without a compartment.

@@ -1,0 +1,346 @@
+//! Request Bundles: a batch or transaction as its entries, each the interaction it would be alone (R4 http.html#transaction).
+//!
+//! Refused: any other Bundle type, a batch inside an entry, a foreign absolute URL, JSON with two readings, a resource that
+//! contradicts its own request, references to entries that are not there. Conditional references (`Patient?identifier=…`
+//! inside a resource) are refused too: they are searches that no entry owns.
+
+use core::fmt;
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::ids::{InstanceId, LogicalId, ResourceType};
+use crate::interaction::{Interaction, ParseError, RequestParts, interpret};
+use crate::json;
+
+/// More entries than this are refused whole.
+pub const MAX_ENTRIES: usize = 500;
+
+/// One entry, judged as a request of its own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub full_url: Option<Box<str>>,
+    /// Never a batch or transaction. An error refuses the entry of a batch alone, and stands in no transaction.
+    pub request: Result<Interaction, ParseError>,
+    /// `request.ifMatch`, as given.
+    pub if_match: Option<Box<str>>,
+    /// The resource as sent, to the byte.
+    pub resource: Option<Box<str>>,
+}
+
+/// Resources are PHI: they do not print.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("request", &self.request).finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
+struct RawBundle {
+    #[serde(rename = "resourceType")]
+    resource_type: String,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(rename = "implicitRules")]
+    implicit_rules: Option<Value>,
+    #[serde(default)]
+    entry: Vec<RawEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawEntry {
+    full_url: Option<Box<str>>,
+    resource: Option<Box<RawValue>>,
+    request: Option<RawRequest>,
+    modifier_extension: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawRequest {
+    method: String,
+    url: String,
+    if_match: Option<Box<str>>,
+    if_none_exist: Option<String>,
+    modifier_extension: Option<Value>,
+}
+
+/// Reads a Bundle that was posted to the base. `base` is the endpoint's own base URL, without a trailing slash.
+pub fn parse(body: &[u8], base: &str) -> Result<Interaction, ParseError> {
+    // Two readings of any part are refused before any part is read.
+    json::parse(body).map_err(|_| ParseError::MalformedBundle)?;
+    let bundle: RawBundle = serde_json::from_slice(body).map_err(|_| ParseError::MalformedBundle)?;
+    if bundle.resource_type != "Bundle" || bundle.implicit_rules.is_some() {
+        return Err(ParseError::MalformedBundle);
+    }
+    if bundle.entry.len() > MAX_ENTRIES {
+        return Err(ParseError::TooManyParameters);
+    }
+    let entries: Vec<Entry> = bundle.entry.into_iter().map(|raw| entry(raw, base)).collect();
+    match bundle.kind.as_str() {
+        "batch" => Ok(Interaction::Batch { entries }),
+        "transaction" => {
+            for entry in &entries {
+                entry.request.as_ref().map_err(|error| *error)?;
+            }
+            no_instance_is_written_twice(&entries)?;
+            every_urn_is_an_entry(&entries)?;
+            Ok(Interaction::Transaction { entries })
+        }
+        _ => Err(ParseError::BundleTypeNotAccepted),
+    }
+}
+
+fn entry(raw: RawEntry, base: &str) -> Entry {
+    let resource = raw.resource.map(|resource| Box::<str>::from(resource.get()));
+    let if_match = raw.request.as_ref().and_then(|request| request.if_match.clone());
+    let request = match (&raw.request, &raw.modifier_extension) {
+        (Some(request), None) if request.modifier_extension.is_none() => alone(request, resource.as_deref(), base),
+        _ => Err(ParseError::MalformedBundle),
+    };
+    Entry { full_url: raw.full_url, request, if_match, resource }
+}
+
+/// The interaction that the entry would be as a request of its own.
+fn alone(request: &RawRequest, resource: Option<&str>, base: &str) -> Result<Interaction, ParseError> {
+    let (path, query) = local(&request.url, base)?;
+    if path == "/" && request.method == "POST" {
+        return Err(ParseError::NestedBundle);
+    }
+    let interaction = interpret(&RequestParts {
+        method: match request.method.as_str() {
+            method @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE") => method,
+            _ => return Err(ParseError::NoInteraction),
+        },
+        path: &path,
+        query,
+        if_none_exist: request.if_none_exist.as_deref(),
+        content_type: resource.map(|_| "application/fhir+json"),
+        body: resource.map(str::as_bytes),
+        base,
+        ..RequestParts::default()
+    })?;
+    fits(&interaction, resource)?;
+    Ok(interaction)
+}
+
+/// The path below our base. R4 urls are relative to the base; one leading slash is common, two are a host.
+fn local<'a>(url: &'a str, base: &str) -> Result<(String, Option<&'a str>), ParseError> {
+    let own = if base.is_empty() {
+        None
+    } else {
+        url.strip_prefix(base).filter(|rest| rest.starts_with(['/', '?']) || rest.is_empty())
+    };
+    let rest = match own {
+        Some(rest) => rest,
+        None if url.contains(':') && !url.contains('?') => return Err(ParseError::MalformedBundle),
+        None => url,
+    };
+    let (path, query) = match rest.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (rest, None),
+    };
+    // A scheme before any `?` is a foreign server; an encoded one never parses as a path.
+    if path.contains(':') || path.starts_with("//") {
+        return Err(ParseError::MalformedBundle);
+    }
+    Ok((format!("/{}", path.strip_prefix('/').unwrap_or(path)), query))
+}
+
+/// Does the resource belong to the request? Type and id must be the url's own, and only writes carry one.
+fn fits(interaction: &Interaction, resource: Option<&str>) -> Result<(), ParseError> {
+    let (kind, id) = match interaction {
+        Interaction::Create { kind }
+        | Interaction::ConditionalCreate { kind, .. }
+        | Interaction::ConditionalUpdate { kind, .. } => (*kind, None),
+        Interaction::Update { kind, id } => (*kind, Some(id)),
+        // A patch inside a Bundle is a Binary in R4; it has no rule here.
+        Interaction::Patch { .. } | Interaction::ConditionalPatch { .. } => {
+            return Err(ParseError::UnsupportedInteraction);
+        }
+        Interaction::Operation { .. } => return Ok(()),
+        Interaction::Batch { .. } | Interaction::Transaction { .. } => return Err(ParseError::NestedBundle),
+        Interaction::Capabilities
+        | Interaction::Page { .. }
+        | Interaction::ExportStatus { .. }
+        | Interaction::ExportDelete { .. }
+        | Interaction::ExportFile { .. } => return Err(ParseError::UnsupportedInteraction),
+        Interaction::Read { .. }
+        | Interaction::Vread { .. }
+        | Interaction::Delete { .. }
+        | Interaction::HistoryInstance { .. }
+        | Interaction::HistoryType { .. }
+        | Interaction::HistorySystem { .. }
+        | Interaction::ConditionalDelete { .. }
+        | Interaction::SearchType { .. }
+        | Interaction::SearchSystem { .. }
+        | Interaction::SearchCompartment { .. } => {
+            return if resource.is_none() { Ok(()) } else { Err(ParseError::MalformedBundle) };
+        }
+    };
+    let head: Head = resource.and_then(|text| serde_json::from_str(text).ok()).ok_or(ParseError::MalformedBundle)?;
+    let same_id = id.is_none_or(|id| head.id.as_deref() == Some(id.as_str()));
+    if head.resource_type != kind.as_str() || !same_id {
+        return Err(ParseError::MalformedBundle);
+    }
+    if kind == ResourceType::BUNDLE
+        && matches!(head.kind.as_ref().and_then(Value::as_str), Some("batch" | "transaction"))
+    {
+        return Err(ParseError::NestedBundle);
+    }
+    if resource.is_some_and(|text| references(text).iter().any(|reference| is_conditional(reference))) {
+        return Err(ParseError::UnsupportedInteraction);
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "resourceType")]
+    resource_type: String,
+    id: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<Value>,
+}
+
+/// Every `reference` string at any depth.
+fn references(resource: &str) -> Vec<String> {
+    fn collect(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
+            Value::Object(members) => {
+                for (name, member) in members {
+                    match member {
+                        Value::String(text) if name == "reference" => found.push(text.clone()),
+                        Value::Null
+                        | Value::Bool(_)
+                        | Value::Number(_)
+                        | Value::String(_)
+                        | Value::Array(_)
+                        | Value::Object(_) => collect(member, found),
+                    }
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let mut found = Vec::new();
+    if let Ok(value) = serde_json::from_str(resource) {
+        collect(&value, &mut found);
+    }
+    found
+}
+
+fn is_conditional(reference: &str) -> bool {
+    reference.split_once('?').is_some_and(|(kind, _)| kind.parse::<ResourceType>().is_ok())
+}
+
+/// R4 http.html#trules: the identities that a transaction writes may not overlap.
+fn no_instance_is_written_twice(entries: &[Entry]) -> Result<(), ParseError> {
+    let mut written: Vec<InstanceId> = entries
+        .iter()
+        .filter_map(|entry| entry.request.as_ref().ok())
+        .filter(|request| request.changes())
+        .filter_map(Interaction::instance)
+        .collect();
+    let all = written.len();
+    written.sort_unstable();
+    written.dedup();
+    if written.len() == all { Ok(()) } else { Err(ParseError::MalformedBundle) }
+}
+
+/// `urn:uuid:` references name an entry of the same transaction, or nothing.
+fn every_urn_is_an_entry(entries: &[Entry]) -> Result<(), ParseError> {
+    let mut urls: Vec<&str> = entries.iter().filter_map(|entry| entry.full_url.as_deref()).collect();
+    let all = urls.len();
+    urls.sort_unstable();
+    urls.dedup();
+    if urls.len() != all {
+        return Err(ParseError::MalformedBundle);
+    }
+    let dangling =
+        |reference: &String| reference.starts_with("urn:") && urls.binary_search(&reference.as_str()).is_err();
+    let resources = entries.iter().filter_map(|entry| entry.resource.as_deref());
+    if resources.flat_map(references).any(|reference| dangling(&reference)) {
+        return Err(ParseError::MalformedBundle);
+    }
+    Ok(())
+}
+
+/// The transaction to send: canonical requests, resources to the byte. `None` while an entry is still conditional or was
+/// refused: the gateway resolves conditions by judged searches first, and puts the versioned write in their place.
+pub fn write(entries: &[Entry]) -> Option<String> {
+    let mut written = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let upstream = entry.request.as_ref().ok()?.upstream()?;
+        let path = upstream.path.strip_prefix('/').unwrap_or(&upstream.path);
+        let url = if upstream.query.is_empty() { path.to_owned() } else { format!("{path}?{}", upstream.query) };
+        let mut request = serde_json::Map::new();
+        request.insert("method".into(), upstream.method.as_str().into());
+        request.insert("url".into(), url.into());
+        if let Some(version) = &entry.if_match {
+            request.insert("ifMatch".into(), version.as_ref().into());
+        }
+        let request = Value::Object(request).to_string();
+        let full_url = entry.full_url.as_deref().map(|url| Value::from(url).to_string());
+        let members =
+            [("fullUrl", full_url.as_deref()), ("resource", entry.resource.as_deref()), ("request", Some(&request))];
+        written.push(json::object(members.into_iter().filter_map(|(name, text)| text.map(|text| (name, text)))));
+    }
+    let entries = format!("[{}]", written.join(","));
+    let entry = if written.is_empty() { None } else { Some(("entry", entries.as_str())) };
+    Some(json::object([("resourceType", "\"Bundle\""), ("type", "\"transaction\"")].into_iter().chain(entry)))
+}
+
+/// The single primitive values of a `Parameters` resource, as text. Resources, parts and complex types are refused.
+pub(crate) fn parameters(body: &[u8]) -> Result<Vec<(String, String)>, ParseError> {
+    let body = json::parse(body).map_err(|_| ParseError::MalformedBundle)?;
+    let Value::Object(body) = body else { return Err(ParseError::MalformedBundle) };
+    if body.get("resourceType").and_then(Value::as_str) != Some("Parameters") {
+        return Err(ParseError::MalformedBundle);
+    }
+    let empty = Vec::new();
+    let list = match body.get("parameter") {
+        None => &empty,
+        Some(Value::Array(list)) => list,
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
+            return Err(ParseError::MalformedBundle);
+        }
+    };
+    list.iter().map(parameter).collect()
+}
+
+fn parameter(item: &Value) -> Result<(String, String), ParseError> {
+    let Value::Object(members) = item else { return Err(ParseError::MalformedBundle) };
+    let name = members.get("name").and_then(Value::as_str).ok_or(ParseError::MalformedBundle)?;
+    let mut values = members.iter().filter(|(member, _)| *member != "name");
+    let (Some((member, value)), None) = (values.next(), values.next()) else {
+        return Err(ParseError::UnsupportedOperationParameter);
+    };
+    let text = match value {
+        Value::String(text) if !text.trim().is_empty() && !text.contains(char::is_control) => text.clone(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            return Err(ParseError::UnsupportedOperationParameter);
+        }
+    };
+    if member.starts_with("value") {
+        Ok((name.to_owned(), text))
+    } else {
+        Err(ParseError::UnsupportedOperationParameter)
+    }
+}
+
+/// The id that a reference inside a transaction gets from the entry with this `fullUrl`, where the entry names one.
+pub fn instance_of(entries: &[Entry], full_url: &str) -> Option<InstanceId> {
+    let entry = entries.iter().find(|entry| entry.full_url.as_deref() == Some(full_url))?;
+    entry.request.as_ref().ok()?.instance()
+}
+
+/// The `ETag` form of a version, `W/"v"` (R4 http.html#versioning).
+pub fn if_match(version: &LogicalId) -> String {
+    format!("W/\"{}\"", version.as_str())
+}
