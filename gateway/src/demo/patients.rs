@@ -6,7 +6,7 @@
 //! - Dov Hart has nothing of the kind.
 
 mod chart;
-mod consents;
+pub(crate) mod consents;
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -106,6 +106,10 @@ fn institutions() -> Vec<Value> {
             "name": "Recovery Path Inc.",
         }),
         json!({
+            "resourceType": "Practitioner", "id": "noor-haddad", "active": true,
+            "name": [{"use": "official", "family": "Haddad", "given": ["Noor"], "prefix": ["Dr."]}],
+        }),
+        json!({
             "resourceType": "Practitioner", "id": "ines-okafor", "active": true,
             "name": [{"use": "official", "family": "Okafor", "given": ["Ines"], "prefix": ["Dr."]}],
         }),
@@ -136,4 +140,39 @@ fn tag_as_test_data(resource: &mut Value) {
     if let Some(meta) = meta.as_object_mut() {
         meta.insert("tag".to_owned(), tag);
     }
+}
+
+/// A sample record, as seen from outside.
+pub(crate) struct Record {
+    pub(crate) kind: &'static str,
+    pub(crate) reference: String,
+    pub(crate) patient: Option<&'static str>,
+    /// Protected by 42 CFR Part 2: by its label, its code, or what it belongs to.
+    pub(crate) protected: bool,
+}
+
+/// All sample records.
+pub(crate) fn references() -> Vec<Record> {
+    resources(OffsetDateTime::UNIX_EPOCH).iter().filter_map(record).collect()
+}
+
+fn record(resource: &Value) -> Option<Record> {
+    let kind = resource.get("resourceType")?.as_str()?;
+    let id = resource.get("id")?.as_str()?;
+    let about = |key: &str| resource.get(key).and_then(|value| value.get("reference")).and_then(Value::as_str);
+    let text = resource.to_string();
+    let labelled = text.contains(r#""code":"42CFRPart2""#) && !text.contains("PROCESSINLINELABEL");
+    let by_code = kind == "Condition" && text.contains(r#""code":"F11."#);
+    let patient = PEOPLE.iter().map(|person| person.id).find(|person| {
+        let short = person.split('-').next().unwrap_or(person);
+        id == *person
+            || id.strip_prefix(short).is_some_and(|rest| rest.starts_with('-'))
+            || [about("subject"), about("patient")].contains(&Some(&format!("Patient/{person}")))
+    });
+    Some(Record {
+        kind: KINDS.iter().find(|known| **known == kind)?,
+        reference: format!("{kind}/{id}"),
+        patient,
+        protected: labelled || by_code || kind == "Binary",
+    })
 }

@@ -1,0 +1,200 @@
+//! The whole small world of the demo, running in this process: EHR, issuer, apps, and the gateway between them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use fhirwall_certs::peer::PeerIdentity;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::clock::{Clock, SystemClock};
+use crate::demo::apps::{self, App, AppProfile};
+use crate::demo::authorization_server::jose::AppKey;
+use crate::demo::authorization_server::{AuthorizationServer, Grant};
+use crate::demo::client::HttpsClient;
+use crate::demo::ehr::EhrServer;
+use crate::demo::files::{Site, prepare_directory};
+use crate::demo::pki::{DemoPki, identity};
+
+/// Everything but the gateway: the EHR, the issuer, the apps, and the files that the gateway is to run on.
+#[derive(Debug)]
+pub struct Neighbours {
+    pub ehr: EhrServer,
+    pub issuer: AuthorizationServer,
+    pub treatment: App,
+    pub research: App,
+    pub patient: App,
+    site: Site,
+    pki: DemoPki,
+}
+
+impl Neighbours {
+    /// Starts the neighbours and writes the gateway's files into `dir`, which must be empty or an earlier demo's.
+    /// Without `listen` the system chooses the ports.
+    pub async fn start(dir: &Path, listen: Option<SocketAddr>) -> anyhow::Result<Self> {
+        Self::start_with_clock(dir, listen, Arc::new(SystemClock)).await
+    }
+
+    /// As [`Neighbours::start`], the EHR and the issuer telling the time by `clock`.
+    pub async fn start_with_clock(
+        dir: &Path,
+        listen: Option<SocketAddr>,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        prepare_directory(dir)?;
+        let dir = dir.canonicalize().with_context(|| format!("cannot use `{}`", dir.display()))?;
+        let now = clock.now();
+        let mut pki = DemoPki::create(&dir, now)?;
+        let profiles = [apps::TREATMENT, apps::RESEARCH, apps::PATIENT];
+        let certificates =
+            profiles.iter().map(|app| pki.partner(app.client_id, app.spiffe_id)).collect::<Result<Vec<_>, _>>()?;
+        let ehr = EhrServer::start(&pki.ehr_tls()?, Arc::clone(&clock)).await.context("cannot start the sample EHR")?;
+        let (listen, listen_smart, admin) = addresses(listen)?;
+        let mut clients = Vec::new();
+        for (profile, files) in profiles.iter().zip(&certificates) {
+            clients.push(profile.registration(AppKey::from_pem(&identity(files)?.1)?.jwk()));
+        }
+        let audience = format!("https://{listen}/fhir");
+        let issuer = AuthorizationServer::start(&pki.issuer_tls()?, clock, clients, audience)
+            .await
+            .context("cannot start the sample authorization server")?;
+        let site = Site { dir, listen, listen_smart, admin, ehr_base: ehr.base_url(), issuer: issuer.issuer() };
+        site.write(&profiles, now)?;
+        let ca = pki.site_ca()?;
+        let mut ready = Vec::new();
+        for (profile, files) in profiles.into_iter().zip(certificates) {
+            let (certificate, key) = identity(&files)?;
+            let leaf = CertificateDer::from_pem_slice(&certificate).ok().context("no certificate")?;
+            let x5t_s256 = PeerIdentity::from_der_chain(&[leaf])?.x5t_s256();
+            ready.push(App {
+                profile,
+                token: issuer.mint(&profile.grant(&x5t_s256))?,
+                client: HttpsClient::new(&ca, Some((certificate, key)))?,
+                key: files.key.context("the app has no key")?,
+                certificate: files.certificate,
+                x5t_s256,
+            });
+        }
+        let [treatment, research, patient] = <[App; 3]>::try_from(ready).ok().context("three apps")?;
+        Ok(Self { ehr, issuer, treatment, research, patient, site, pki })
+    }
+
+    /// The file for `fhirwall run --config`.
+    pub fn config_file(&self) -> PathBuf {
+        self.site.config_file()
+    }
+
+    /// The FHIR base that clients with a certificate use.
+    pub fn base_url(&self) -> String {
+        self.site.base_url()
+    }
+
+    /// The FHIR base on the listener that asks for a certificate without requiring one.
+    pub fn smart_url(&self) -> String {
+        format!("https://{}/fhir", self.site.listen_smart)
+    }
+
+    /// Where the gateway's administration answers, on loopback.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.site.admin)
+    }
+
+    /// The directory of everything.
+    pub fn dir(&self) -> &Path {
+        &self.site.dir
+    }
+
+    /// The audit chain's directory.
+    pub fn audit_dir(&self) -> PathBuf {
+        self.site.audit_dir()
+    }
+
+    /// The three apps.
+    pub fn apps(&self) -> [&App; 3] {
+        [&self.treatment, &self.research, &self.patient]
+    }
+
+    /// Writes `demo.json`; to be called when the gateway answers.
+    pub fn write_demo_json(&self) -> anyhow::Result<()> {
+        self.site.write_demo_json(&self.apps())
+    }
+
+    /// What the demo's token of `app` says; change it and have [`AuthorizationServer::mint`] sign the result.
+    pub fn grant(&self, app: &App) -> Grant {
+        app.profile.grant(&app.x5t_s256)
+    }
+
+    /// An HTTPS client with the gateway's own certificate: what the EHR says to the gateway, for comparison.
+    pub fn behind_the_gateway(&self) -> anyhow::Result<HttpsClient> {
+        HttpsClient::new(&self.pki.site_ca()?, Some(identity(&self.pki.gateway_client)?))
+    }
+
+    /// A client assertion of `app` (RFC 7523) for this token endpoint, used once.
+    pub fn client_assertion(
+        &self,
+        app: &App,
+        token_endpoint: &str,
+        now: time::OffsetDateTime,
+    ) -> anyhow::Result<String> {
+        let key = AppKey::from_pem(&std::fs::read(&app.key)?)?;
+        key.sign(&serde_json::json!({
+            "iss": app.profile.client_id,
+            "sub": app.profile.client_id,
+            "aud": token_endpoint,
+            "exp": now.unix_timestamp() + 240,
+            "jti": uuid::Uuid::new_v4().to_string(),
+        }))
+    }
+
+    /// An HTTPS client that trusts the site and shows no certificate.
+    pub fn anonymous(&self) -> anyhow::Result<HttpsClient> {
+        HttpsClient::new(&self.pki.site_ca()?, None)
+    }
+
+    /// An HTTPS client with a fresh certificate of the partners' authority, for this URI name.
+    pub fn stranger(&mut self, name: &str, uri: &str) -> anyhow::Result<HttpsClient> {
+        let files = self.pki.partner(name, uri)?;
+        HttpsClient::new(&self.pki.site_ca()?, Some(identity(&files)?))
+    }
+
+    /// Revokes an app's certificate; the gateway sees the new CRL at its next reload.
+    pub fn revoke_certificate(&mut self, app: &App, now: time::OffsetDateTime) -> anyhow::Result<()> {
+        let pem = std::fs::read(&app.certificate)?;
+        let leaf = CertificateDer::from_pem_slice(&pem).ok().context("no certificate")?;
+        let serial = PeerIdentity::from_der_chain(&[leaf])?.serial;
+        Ok(self.pki.partners.revoke(&serial, now)?)
+    }
+
+    /// Writes Amara Osei's revocation of her consent into the EHR, behind the gateway's back.
+    pub fn revoke_consent(&self, now: time::OffsetDateTime) {
+        self.ehr.put(crate::demo::patients::consents::revoked(now));
+    }
+}
+
+impl AppProfile {
+    /// The three apps' profiles.
+    pub const ALL: [Self; 3] = [apps::TREATMENT, apps::RESEARCH, apps::PATIENT];
+}
+
+/// The addresses of the two listeners and of the administration. Configurations name ports, so free ones are found first.
+fn addresses(listen: Option<SocketAddr>) -> anyhow::Result<(SocketAddr, SocketAddr, SocketAddr)> {
+    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let wanted = listen.unwrap_or(any);
+    let mut held = Vec::new();
+    let mut free = |address: SocketAddr| {
+        let listener = TcpListener::bind(address)
+            .with_context(|| format!("cannot listen on {address}: choose another address with --listen"))?;
+        let address = listener.local_addr()?;
+        // Held until all are found, so that none is found twice.
+        held.push(listener);
+        anyhow::Ok(address)
+    };
+    let main = free(wanted)?;
+    let beside = SocketAddr::new(wanted.ip(), if wanted.port() == 0 { 0 } else { wanted.port().saturating_add(1) });
+    let smart = free(beside).or_else(|_| free(SocketAddr::new(wanted.ip(), 0)))?;
+    let preferred = if wanted.port() == 0 { any } else { SocketAddr::new(any.ip(), 9901) };
+    let admin = free(preferred).or_else(|_| free(any))?;
+    Ok((main, smart, admin))
+}
