@@ -22,7 +22,7 @@ mod section;
 mod sensitivity;
 mod shape;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ pub use quantity::ByteSize;
 pub use read::{At, Setting};
 pub use sensitivity::{Consent, ConsentSource, LabelMapping, LabelSource, Labels, UnknownLabel, Unreadable};
 pub use shape::{Form, Key, Section, Shape};
-pub use value::{FilePath, Network, Secret, Sha256};
+pub use value::{FilePath, Network, Place, Secret, Sha256};
 
 use crate::config::read::{Environment, Source};
 
@@ -86,6 +86,31 @@ impl Config {
         let policies = read_policies(&gateway.policies.dir, &mut problems);
         Problems::none_in(problems)?;
         Ok(Self { file: path.to_owned(), gateway: Arc::new(gateway), partners, policies: policies.into() })
+    }
+}
+
+impl Config {
+    /// Every file and directory that this configuration is read from, its own file first.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = vec![self.file.clone()];
+        files_of(&Gateway::shape(), &self.gateway.shown(), &mut files);
+        for partner in self.partners.iter() {
+            files_of(&PartnerFile::shape(), &partner.file.shown(), &mut files);
+        }
+        files
+    }
+}
+
+fn files_of(shape: &Shape, shown: &serde_json::Value, files: &mut Vec<PathBuf>) {
+    match shape {
+        Shape::Section(section) => {
+            for key in &section.keys {
+                shown.get(key.name).into_iter().for_each(|value| files_of(&key.shape, value, files));
+            }
+        }
+        Shape::List(of) => shown.as_array().into_iter().flatten().for_each(|item| files_of(of, item, files)),
+        Shape::Text(form) if *form == value::FILE_PATH => files.extend(shown.as_str().map(PathBuf::from)),
+        Shape::Text(_) | Shape::Bool | Shape::Integer { .. } | Shape::Words(_) => {}
     }
 }
 

@@ -16,6 +16,7 @@ pub mod links;
 pub mod listen;
 pub mod pki;
 pub mod refusal;
+pub mod reload;
 pub mod schedule;
 pub mod state;
 pub mod telemetry;

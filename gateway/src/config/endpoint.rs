@@ -8,7 +8,7 @@ use crate::config::address::{WebUrl, is_loopback};
 use crate::config::read::{At, Setting};
 use crate::config::section::{section, words};
 use crate::config::shape::Shape;
-use crate::config::value::{FilePath, Sha256};
+use crate::config::value::{FilePath, Place, Sha256};
 
 section! {
     /// One FHIR endpoint that clients see.
@@ -66,7 +66,7 @@ section! {
         /// Its base URLs; requests are balanced over those that are healthy.
         urls: Vec<WebUrl>,
         /// A Unix socket to connect to, for an EHR in the same pod or machine; then one http://localhost URL gives the path.
-        unix_socket: Option<FilePath>,
+        unix_socket: Option<Place>,
         /// The authorities that may vouch for it, PEM; without it, the system's roots.
         ca_file: Option<FilePath>,
         /// Digests (SHA-256 of the public key, SPKI) of which one must be in its chain; empty: no pinning.

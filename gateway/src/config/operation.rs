@@ -8,13 +8,13 @@ use crate::config::limits::count;
 use crate::config::quantity::ByteSize;
 use crate::config::read::At;
 use crate::config::section::{section, words};
-use crate::config::value::{FilePath, Secret};
+use crate::config::value::{FilePath, Place, Secret};
 
 section! {
     /// The record of what was disclosed and refused (45 CFR 164.312(b)).
     pub struct Audit {
         /// The directory of the chain.
-        dir: FilePath,
+        dir: Place,
         /// When a record must be on disk.
         durability: Durability = Durability::BeforeResponse,
         /// Disk kept back so that emergency access stays recordable when the disk is full.
@@ -44,7 +44,7 @@ section! {
         /// fhir, http: the address.
         url: Option<WebUrl>,
         /// file: the path.
-        file: Option<FilePath>,
+        file: Option<Place>,
         /// The authorities that may vouch for it, PEM.
         ca_file: Option<FilePath>,
         /// The certificate that the gateway shows, PEM.
@@ -114,7 +114,7 @@ section! {
         /// The authorities that may vouch for it, PEM.
         ca_file: Option<FilePath>,
         /// Where the embedded state is kept; without it, beside the audit chain.
-        dir: Option<FilePath>,
+        dir: Option<Place>,
     }
     check check_state;
 }

@@ -13,7 +13,7 @@ use crate::config::gateway::{ApiVersion, Waiver};
 use crate::config::read::{At, Setting};
 use crate::config::section::{section, words, words_of};
 use crate::config::shape::{Form, Shape};
-use crate::config::value::{FilePath, unknown_word};
+use crate::config::value::{FilePath, Place, unknown_word};
 use crate::identify::partners::{CertificateMatch, ClientType};
 
 section! {
@@ -166,7 +166,7 @@ section! {
         /// The last day on which it holds.
         expires: Date,
         /// The document.
-        document: Option<FilePath>,
+        document: Option<Place>,
     }
     check check_agreement;
 }
@@ -179,7 +179,7 @@ section! {
         /// The last day on which it holds.
         expires: Date,
         /// The document.
-        document: Option<FilePath>,
+        document: Option<Place>,
     }
 }
 

@@ -10,32 +10,32 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/fixtures").join(name)
 }
 
-fn env(name: &str) -> Option<String> {
+pub(crate) fn env(name: &str) -> Option<String> {
     (name == "REDIS_URL" || name == "REDIS_URL_2").then(|| "rediss://user:s3cret@redis.internal".to_owned())
 }
 
 /// A copy of the good fixture that a test may spoil.
-pub(super) struct Site(tempfile::TempDir);
+pub(crate) struct Site(tempfile::TempDir);
 
 impl Site {
-    pub(super) fn good() -> Self {
+    pub(crate) fn good() -> Self {
         let dir = tempfile::tempdir().unwrap();
         copy(&fixture("good"), dir.path());
         Self(dir)
     }
 
-    pub(super) fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.0.path().join(file)
     }
 
     #[track_caller]
-    pub(super) fn patch(&self, file: &str, old: &str, new: &str) {
+    pub(crate) fn patch(&self, file: &str, old: &str, new: &str) {
         let text = std::fs::read_to_string(self.path(file)).unwrap();
         assert!(text.contains(old), "{file} has no {old}");
         std::fs::write(self.path(file), text.replacen(old, new, 1)).unwrap();
     }
 
-    pub(super) fn load(&self) -> Result<Config, Problems> {
+    pub(crate) fn load(&self) -> Result<Config, Problems> {
         Config::load(&self.path("fhirwall.yaml"), &env)
     }
 }
@@ -52,7 +52,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-pub(super) fn good() -> Config {
+pub(crate) fn good() -> Config {
     match Config::load(&fixture("good/fhirwall.yaml"), &env) {
         Ok(config) => config,
         Err(problems) => panic!("{problems}"),
@@ -458,4 +458,22 @@ fn issuers_take_the_endpoints_as_audience_when_none_is_written() {
     let issuers = gateway.issuer_configs().unwrap();
     assert_eq!(issuers[0].audience, ["https://fhir.example.org/fhir", "https://fhir.example.org/side"]);
     assert_eq!(issuers[0].introspection.as_ref().unwrap().client_secret, "of the tests");
+}
+
+#[test]
+fn every_file_that_is_read_is_known_and_no_place_that_is_written() {
+    let files = good().files();
+    for file in [
+        "fhirwall.yaml",
+        "partners",
+        "policies",
+        "tls/server.key",
+        "tls/partners.crl",
+        "keys/backend.pem",
+        "partners/reporting.jwks",
+    ] {
+        assert!(files.contains(&fixture("good").join(file)), "{file}");
+    }
+    assert!(!files.iter().any(|file| file.starts_with("/var") || file.starts_with("/run")));
+    assert!(!files.iter().any(|file| file.to_string_lossy().contains("evidence")));
 }

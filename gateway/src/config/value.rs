@@ -207,36 +207,53 @@ impl Setting for Network {
     }
 }
 
-/// The path of a file or directory, made absolute from where the configuration stands.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct FilePath(pub PathBuf);
+/// Declares a path, made absolute from where the configuration stands.
+macro_rules! path {
+    ($(#[doc = $doc:literal])+ $name:ident, $form:ident, $what:literal, $example:literal) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub struct $name(pub PathBuf);
 
-impl AsRef<Path> for FilePath {
-    fn as_ref(&self) -> &Path {
-        &self.0
-    }
+        impl AsRef<Path> for $name {
+            fn as_ref(&self) -> &Path {
+                &self.0
+            }
+        }
+
+        impl std::ops::Deref for $name {
+            type Target = Path;
+
+            fn deref(&self) -> &Path {
+                &self.0
+            }
+        }
+
+        pub(crate) const $form: Form = Form { what: $what, pattern: None, example: $example };
+
+        impl Setting for $name {
+            fn read(at: &At<'_>) -> Option<Self> {
+                at.file_path().map(Self)
+            }
+
+            fn shape() -> Shape {
+                Shape::Text($form)
+            }
+
+            fn shown(&self) -> Json {
+                json!(self.0.display().to_string())
+            }
+        }
+    };
 }
 
-impl std::ops::Deref for FilePath {
-    type Target = Path;
-
-    fn deref(&self) -> &Path {
-        &self.0
-    }
+path! {
+    /// A file or directory that the configuration is read from: when it changes, the gateway reads it again.
+    FilePath, FILE_PATH, "the path of a file; relative ones start at the directory of this one", "tls/server.pem"
 }
 
-impl Setting for FilePath {
-    fn read(at: &At<'_>) -> Option<Self> {
-        at.file_path().map(Self)
-    }
-
-    fn shape() -> Shape {
-        text("a path; relative ones start at the directory of this file", None, "tls/server.pem")
-    }
-
-    fn shown(&self) -> Json {
-        json!(self.0.display().to_string())
-    }
+path! {
+    /// A place that is written to, connected to, or only named.
+    Place, PLACE, "a path; relative ones start at the directory of this file", "/var/lib/fhirwall/audit"
 }
 
 /// Text that never prints: comes from `${NAME}` alone, never from the file itself.
