@@ -1,0 +1,395 @@
+//! Who may ask what, and who may see what: one sentence a case.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
+
+use std::sync::Arc;
+
+use fhir_profiles::engine::{Place, ResourceFacts};
+use fhir_profiles::ids::{LogicalId, ResourceType};
+use fhir_profiles::interaction::{Interaction, Parameter, Query};
+use fhir_profiles::label::{Label, LabelKind, LabelSet};
+use fhir_profiles::reference::Reference;
+use fhirwall_policy::cedar::PolicySet;
+use fhirwall_policy::consent::ConsentOutcome;
+use fhirwall_policy::decide::{Asked, Denial, EndpointFacts, EndpointRole, Risk, decide};
+use fhirwall_policy::partner::{CourtOrder, Part2, Part2Basis, Partner, Redaction, Status};
+use fhirwall_policy::permit::{Disclosure, DisclosureFacts, Memo, Permit};
+use fhirwall_policy::purpose::PurposeOfUse;
+use fhirwall_policy::reason::Reason;
+use fhirwall_policy::subject::{Authentication, Emergency, Subject};
+use time::macros::datetime;
+use time::{Duration, OffsetDateTime};
+
+const NOW: OffsetDateTime = datetime!(2026-06-01 12:00 UTC);
+
+fn id(text: &str) -> LogicalId {
+    text.parse().unwrap()
+}
+
+fn kind(text: &str) -> ResourceType {
+    text.parse().unwrap()
+}
+
+/// A caller that may do most things; each case takes away or adds one.
+#[derive(Clone)]
+struct Caller {
+    partner: Partner,
+    subject: Subject,
+    endpoint: EndpointFacts,
+    risk: Risk,
+}
+
+fn caller(basis: Part2Basis, purpose: PurposeOfUse, scopes: &[&str]) -> Caller {
+    let partner = Partner {
+        client_id: "app".into(),
+        name: "App".into(),
+        status: Status::Active,
+        scopes: vec!["patient/*.cruds".into(), "user/*.cruds".into(), "system/*.cruds".into()],
+        purposes_of_use: vec![purpose],
+        part2: Part2 { basis, redaction: Redaction::Marked },
+        consent_recipients: Vec::new(),
+        jurisdiction: "US".into(),
+        baa_expires: Some(NOW + Duration::days(30)),
+        assessment_expires: Some(NOW + Duration::days(30)),
+        court_orders: vec![CourtOrder { patient: id("A"), expires: NOW + Duration::days(1) }],
+    };
+    let subject = Subject {
+        partner: Arc::new(partner.clone()),
+        issuer: "https://idp".into(),
+        sub: "user".into(),
+        fhir_user: None,
+        patient: Some(id("A")),
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        purpose: Some(purpose),
+        authentication: Authentication {
+            acr: None,
+            amr: vec!["mfa".into()],
+            auth_time: Some(NOW - Duration::minutes(5)),
+            mtls: true,
+            sender_constrained: true,
+        },
+        token_id: "jti".into(),
+        expires: NOW + Duration::minutes(5),
+        emergency: None,
+    };
+    let bases = vec!["https://ehr/fhir".into()];
+    let endpoint = EndpointFacts { name: "main".into(), role: EndpointRole::Program, bases };
+    Caller { partner, subject, endpoint, risk: Risk::Low }
+}
+
+impl Caller {
+    fn asks(&self, set: &PolicySet, interaction: &Interaction) -> Result<Permit, Denial> {
+        let mut subject = self.subject.clone();
+        subject.partner = Arc::new(self.partner.clone());
+        let asked = Asked { subject: &subject, interaction, endpoint: &self.endpoint, risk: self.risk, now: NOW };
+        decide(set, &asked)
+    }
+}
+
+fn shipped() -> PolicySet {
+    PolicySet::shipped().unwrap_or_else(|problems| {
+        panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })
+}
+
+fn search(name: &str, parameters: &[(&str, &str)]) -> Interaction {
+    let parameters = parameters.iter().map(|(name, value)| Parameter { name: (*name).into(), value: (*value).into() });
+    Interaction::SearchType { kind: kind(name), query: Query(parameters.collect()) }
+}
+
+fn read(name: &str, of: &str) -> Interaction {
+    Interaction::Read { kind: kind(name), id: id(of) }
+}
+
+fn label(code: &str) -> Label {
+    Label::all().find(|label| label.code() == code && label.kind() != LabelKind::Mark).unwrap()
+}
+
+fn facts(name: &str, patient: Option<&str>, labels: &[&str]) -> ResourceFacts {
+    ResourceFacts {
+        parent: None,
+        place: Place::Entry,
+        kind: kind(name),
+        id: Some(id("r1")),
+        search_mode: None,
+        version: None,
+        labels: labels.iter().map(|code| label(code)).collect::<LabelSet>(),
+        provenance: Vec::new(),
+        unknown_labels: 0,
+        patients: patient.into_iter().map(|patient| Reference::parse(&format!("Patient/{patient}"))).collect(),
+        references: Vec::new(),
+        inline: Vec::new(),
+    }
+}
+
+fn permits() -> ConsentOutcome {
+    ConsentOutcome::Permit { consents: vec![id("c1")] }
+}
+
+fn denies() -> ConsentOutcome {
+    ConsentOutcome::Deny { consents: vec![id("c1")] }
+}
+
+fn sees(set: &PolicySet, permit: &Permit, facts: &ResourceFacts, consent: &ConsentOutcome) -> Result<String, Reason> {
+    let question = DisclosureFacts { consent, matches: &|_| false };
+    match permit.disclose(set, &mut Memo::default(), facts, &question) {
+        Disclosure::Show { basis, .. } => Ok(basis.to_string()),
+        Disclosure::Withhold { reason, .. } => Err(reason),
+    }
+}
+
+#[track_caller]
+fn refused(caller: &Caller, interaction: &Interaction, reason: Reason) {
+    match caller.asks(&shipped(), interaction) {
+        Ok(_) => panic!("permitted"),
+        Err(denial) => assert_eq!(denial.reason, reason, "{denial:?}"),
+    }
+}
+
+#[test]
+fn the_shipped_set_loads_and_every_policy_says_what_it_rests_on() {
+    let set = shipped();
+    assert!(set.policies().count() > 20);
+    assert!(set.policies().all(|policy| !policy.says.is_empty() && !policy.cites.is_empty()));
+    assert_eq!(set.epoch(), shipped().epoch());
+}
+
+#[test]
+fn a_search_under_a_patient_scope_is_bound_to_the_patient() {
+    let set = shipped();
+    let app = caller(Part2Basis::Consent, PurposeOfUse::Treat, &["patient/Observation.rs"]);
+    let permit = app.asks(&set, &search("Observation", &[("code", "x")])).unwrap();
+    let Interaction::SearchType { query, .. } = permit.interaction() else { panic!("not a search") };
+    assert_eq!(query.0.last().map(|p| (p.name.as_str(), p.value.as_str())), Some(("patient", "Patient/A")));
+    assert_eq!(permit.policies(), ["registered-purpose"]);
+    assert!(permit.needs_consents());
+}
+
+#[test]
+fn refusals_come_in_a_fixed_order() {
+    let asked = search("Observation", &[]);
+    let mut app = caller(Part2Basis::Consent, PurposeOfUse::Treat, &[]);
+    app.partner.status = Status::Suspended;
+    app.partner.baa_expires = Some(NOW);
+    app.subject.purpose = Some(PurposeOfUse::Hmarkt);
+    refused(&app, &asked, Reason::PartnerSuspended);
+    app.partner.status = Status::Active;
+    refused(&app, &asked, Reason::EvidenceExpired);
+    app.partner.baa_expires = None;
+    app.partner.assessment_expires = Some(NOW - Duration::days(1));
+    refused(&app, &asked, Reason::EvidenceExpired);
+    app.partner.assessment_expires = Some(NOW + Duration::days(1));
+    refused(&app, &asked, Reason::PurposeNotAllowed);
+    app.subject.purpose = None;
+    refused(&app, &asked, Reason::PurposeNotAllowed);
+    app.subject.purpose = Some(PurposeOfUse::Treat);
+    refused(&app, &asked, Reason::InsufficientScope);
+    app.subject.scopes = ["patient/Observation.rs".to_owned()].into();
+    refused(&app, &search("Observation", &[("patient", "B")]), Reason::PatientMismatch);
+    app.risk = Risk::High;
+    refused(&app, &asked, Reason::RiskTerminated);
+    app.risk = Risk::Low;
+    assert!(app.asks(&shipped(), &asked).is_ok());
+}
+
+#[test]
+fn the_scope_that_was_missing_is_named() {
+    let app = caller(Part2Basis::Consent, PurposeOfUse::Treat, &["patient/Observation.r"]);
+    let denial = app.asks(&shipped(), &search("Observation", &[])).unwrap_err();
+    assert_eq!(denial.needed_scope.as_deref(), Some("patient/Observation.s"));
+}
+
+#[test]
+fn another_patient_is_refused_however_it_is_named() {
+    let app = caller(Part2Basis::Consent, PurposeOfUse::Treat, &["patient/*.rs"]);
+    for (name, value) in [
+        ("patient", "B"),
+        ("patient", "A,B"),
+        ("subject", "Patient/B"),
+        ("subject:not", "A"),
+        ("subject:missing", "true"),
+        ("patient:identifier", "A"),
+        ("subject", "https://other/Patient/A"),
+        ("patient.name", "Al"),
+        ("patient", "AB"),
+    ] {
+        refused(&app, &search("Observation", &[(name, value)]), Reason::PatientMismatch);
+    }
+    refused(&app, &search("Patient", &[("_id", "B")]), Reason::PatientMismatch);
+    refused(&app, &read("Patient", "B"), Reason::PatientMismatch);
+    let set = shipped();
+    for own in [("patient", "A"), ("subject", "Patient/A"), ("subject:Patient", "A")] {
+        assert!(app.asks(&set, &search("Observation", &[own])).is_ok(), "{own:?}");
+    }
+    assert!(app.asks(&set, &search("Patient", &[("_id", "A")])).is_ok());
+    assert!(app.asks(&set, &read("Patient", "A")).is_ok());
+}
+
+#[test]
+fn each_scope_is_judged_in_its_own_context_alone() {
+    let set = shipped();
+    let mut app = caller(Part2Basis::None, PurposeOfUse::Treat, &["patient/Observation.r", "user/Condition.r"]);
+    app.subject.fhir_user = Some(Reference::parse("Practitioner/p"));
+    let silent = ConsentOutcome::Silent;
+    let permit = app.asks(&set, &read("Observation", "o")).unwrap();
+    assert_eq!(sees(&set, &permit, &facts("Observation", Some("A"), &[]), &silent).as_deref(), Ok("ordinary"));
+    let others = facts("Observation", Some("B"), &[]);
+    assert_eq!(sees(&set, &permit, &others, &silent), Err(Reason::OutsideCompartment));
+    let permit = app.asks(&set, &read("Condition", "c")).unwrap();
+    assert_eq!(sees(&set, &permit, &facts("Condition", Some("B"), &[]), &silent).as_deref(), Ok("ordinary"));
+}
+
+#[test]
+fn ids_are_compared_whole_and_on_this_server_only() {
+    let set = shipped();
+    let app = caller(Part2Basis::None, PurposeOfUse::Treat, &["patient/*.rs"]);
+    let permit = app.asks(&set, &search("Observation", &[])).unwrap();
+    let about = |references: &[&str]| {
+        let mut facts = facts("Observation", None, &[]);
+        facts.patients = references.iter().map(|reference| Reference::parse(reference)).collect();
+        sees(&set, &permit, &facts, &ConsentOutcome::Silent)
+    };
+    for own in ["Patient/A", "Patient/A/_history/2", "https://ehr/fhir/Patient/A"] {
+        assert_eq!(about(&[own]).as_deref(), Ok("ordinary"), "{own}");
+    }
+    for other in ["Patient/AB", "Patient/a", "https://other/fhir/Patient/A", "urn:uuid:A", "#A", "Practitioner/A"] {
+        assert_eq!(about(&[other]), Err(Reason::OutsideCompartment), "{other}");
+    }
+    assert_eq!(about(&["Patient/A", "Patient/B"]), Err(Reason::OutsideCompartment));
+    assert_eq!(about(&[]), Err(Reason::OutsideCompartment));
+    let practitioner = facts("Practitioner", None, &[]);
+    assert_eq!(sees(&set, &permit, &practitioner, &ConsentOutcome::Silent).as_deref(), Ok("ordinary"));
+}
+
+#[test]
+fn a_part_2_record_is_shown_on_a_lawful_basis_and_on_no_other() {
+    use Part2Basis as Basis;
+    use PurposeOfUse as Purpose;
+    let set = shipped();
+    let part2 = facts("Condition", Some("A"), &["42CFRPart2", "SUD"]);
+    let as_seen_by = |basis, purpose, consent: &ConsentOutcome| {
+        let app = caller(basis, purpose, &["patient/*.rs"]);
+        let permit = app.asks(&set, &search("Condition", &[])).unwrap();
+        sees(&set, &permit, &part2, consent)
+    };
+    let silent = &ConsentOutcome::Silent;
+    for (basis, purpose, consent, expected) in [
+        (Basis::Consent, Purpose::Treat, &permits(), Ok("consent")),
+        (Basis::Consent, Purpose::Hpaymt, &permits(), Ok("consent")),
+        (Basis::Consent, Purpose::Treat, silent, Err(Reason::LabelWithheld)),
+        (Basis::Consent, Purpose::Treat, &denies(), Err(Reason::LabelWithheld)),
+        (Basis::None, Purpose::Treat, &permits(), Err(Reason::LabelWithheld)),
+        (Basis::Patient, Purpose::Patrqt, silent, Ok("patient-access")),
+        (Basis::Patient, Purpose::Treat, silent, Err(Reason::LabelWithheld)),
+        (Basis::Program, Purpose::Treat, silent, Ok("program")),
+        (Basis::Program, Purpose::Publhlth, silent, Err(Reason::LabelWithheld)),
+        (Basis::Research, Purpose::Hresch, silent, Ok("research")),
+        (Basis::Research, Purpose::Treat, silent, Err(Reason::LabelWithheld)),
+        (Basis::Audit, Purpose::Hqualimp, silent, Ok("audit")),
+        (Basis::CourtOrder, Purpose::Hlegal, silent, Ok("court-order")),
+        (Basis::CourtOrder, Purpose::Treat, silent, Err(Reason::LabelWithheld)),
+    ] {
+        let got = as_seen_by(basis, purpose, consent);
+        assert_eq!(got.as_deref(), expected.as_ref().copied(), "{basis:?} {purpose:?} {consent:?}");
+    }
+}
+
+#[test]
+fn an_unknown_label_is_restricted() {
+    let set = shipped();
+    let app = caller(Part2Basis::None, PurposeOfUse::Treat, &["patient/*.rs"]);
+    let permit = app.asks(&set, &search("Condition", &[])).unwrap();
+    let mut unknown = facts("Condition", Some("A"), &[]);
+    unknown.unknown_labels = 1;
+    assert_eq!(sees(&set, &permit, &unknown, &ConsentOutcome::Silent), Err(Reason::LabelWithheld));
+    let normal = facts("Condition", Some("A"), &["N"]);
+    assert_eq!(sees(&set, &permit, &normal, &ConsentOutcome::Silent).as_deref(), Ok("ordinary"));
+}
+
+#[test]
+fn an_inline_label_hides_its_element_and_not_its_resource() {
+    let set = shipped();
+    let app = caller(Part2Basis::None, PurposeOfUse::Treat, &["patient/*.rs"]);
+    let permit = app.asks(&set, &search("Patient", &[])).unwrap();
+    let mut patient = facts("Patient", None, &["PROCESSINLINELABEL"]);
+    patient.id = Some(id("A"));
+    let silent = ConsentOutcome::Silent;
+    let question = DisclosureFacts { consent: &silent, matches: &|_| false };
+    let memo = &mut Memo::default();
+    assert!(permit.disclose(&set, memo, &patient, &question).is_shown());
+    let labelled = LabelSet::EMPTY.with(Label::ETH);
+    assert!(!permit.element(&set, memo, &patient, labelled, &question).is_shown());
+}
+
+#[test]
+fn a_granular_scope_shows_only_what_matches_it() {
+    let set = shipped();
+    let app = caller(Part2Basis::None, PurposeOfUse::Treat, &["patient/Observation.rs?category=laboratory"]);
+    let permit = app.asks(&set, &search("Observation", &[])).unwrap();
+    assert_eq!(permit.constraints(kind("Observation")).len(), 1);
+    let silent = ConsentOutcome::Silent;
+    let row = facts("Observation", Some("A"), &[]);
+    let judge = |matches: bool| {
+        let matches = move |_: &_| matches;
+        permit.disclose(&set, &mut Memo::default(), &row, &DisclosureFacts { consent: &silent, matches: &matches })
+    };
+    assert!(judge(true).is_shown());
+    assert!(matches!(judge(false), Disclosure::Withhold { reason: Reason::OutsideGranularScope, .. }));
+}
+
+#[test]
+fn an_emergency_opens_one_patient_to_a_clinician_and_ends() {
+    let set = shipped();
+    let mut app = caller(Part2Basis::Consent, PurposeOfUse::Btg, &["user/*.rs"]);
+    app.subject.patient = None;
+    app.subject.fhir_user = Some(Reference::parse("Practitioner/p"));
+    let claim = Emergency { reason: "unconscious".into(), patient: id("A"), until: NOW + Duration::hours(1) };
+    app.subject.emergency = Some(claim.clone());
+    let part2 = |patient| facts("Condition", Some(patient), &["42CFRPart2"]);
+    let asked = search("Condition", &[]);
+    let permit = app.asks(&set, &asked).unwrap();
+    assert!(!permit.needs_consents());
+    let silent = ConsentOutcome::Silent;
+    assert_eq!(sees(&set, &permit, &part2("A"), &silent).as_deref(), Ok("emergency"));
+    assert_eq!(sees(&set, &permit, &part2("B"), &silent), Err(Reason::LabelWithheld));
+    app.subject.emergency = Some(Emergency { until: NOW, ..claim.clone() });
+    refused(&app, &asked, Reason::PolicyForbids);
+    app.subject.emergency = Some(Emergency { reason: " ".into(), ..claim.clone() });
+    refused(&app, &asked, Reason::PolicyForbids);
+    app.subject.emergency = Some(claim);
+    app.subject.authentication.auth_time = Some(NOW - Duration::hours(2));
+    let permit = app.asks(&set, &asked).unwrap();
+    assert_eq!(sees(&set, &permit, &part2("A"), &silent), Err(Reason::LabelWithheld));
+    app.subject.authentication.auth_time = Some(NOW);
+    app.subject.fhir_user = None;
+    app.subject.scopes = ["system/*.rs".to_owned()].into();
+    let permit = app.asks(&set, &asked).unwrap();
+    assert_eq!(sees(&set, &permit, &part2("A"), &silent), Err(Reason::LabelWithheld));
+}
+
+#[track_caller]
+fn does_not_load(text: &str, expected: &str) {
+    let problems = PolicySet::load(&[("x.cedar".into(), text.into())]).unwrap_err();
+    let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn a_set_with_a_fault_does_not_load() {
+    let head = r#"@id("a") @cites("x") @says("x")"#;
+    let all = "(principal, action, resource)";
+    does_not_load("", "holds no policy");
+    does_not_load("permit (principal, action", "x.cedar");
+    does_not_load(&format!("permit {all};"), "@id");
+    does_not_load(&format!(r#"@id("a") permit {all};"#), "@cites");
+    does_not_load(&format!("{head} permit {all}; {head} forbid {all};"), "already in use");
+    does_not_load(&format!("{head} permit {all} when {{ principal.nothing }};"), "nothing");
+    does_not_load(&format!(r#"{head} permit {all} when {{ resource.kind == Kind::"Patiend" }};"#), "Patiend");
+    does_not_load(&format!(r#"{head} @mode("observe") forbid {all};"#), "@mode");
+    does_not_load(&format!(r#"{head} @reason("because") forbid {all};"#), "reason code");
+    does_not_load(&format!(r#"{head} @ciites("x") forbid {all};"#), "not known");
+    let part2 = r#"when { resource.labels.contains(Label::"42CFRPart2") }"#;
+    does_not_load(
+        &format!(r#"{head} @mode("shadow") forbid (principal, action == Action::"disclose", resource) {part2};"#),
+        "cannot run in shadow mode",
+    );
+}
