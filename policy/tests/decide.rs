@@ -115,8 +115,10 @@ fn facts(name: &str, patient: Option<&str>, labels: &[&str]) -> ResourceFacts {
         labels: labels.iter().map(|code| label(code)).collect::<LabelSet>(),
         provenance: Vec::new(),
         unknown_labels: 0,
-        patients: patient.into_iter().map(|patient| Reference::parse(&format!("Patient/{patient}"))).collect(),
-        references: Vec::new(),
+        patients: patient
+            .into_iter()
+            .map(|patient| Arc::new(Reference::parse(&format!("Patient/{patient}"))))
+            .collect(),
         inline: Vec::new(),
     }
 }
@@ -245,7 +247,7 @@ fn ids_are_compared_whole_and_on_this_server_only() {
     let permit = app.asks(&set, &search("Observation", &[])).unwrap();
     let about = |references: &[&str]| {
         let mut facts = facts("Observation", None, &[]);
-        facts.patients = references.iter().map(|reference| Reference::parse(reference)).collect();
+        facts.patients = references.iter().map(|reference| Arc::new(Reference::parse(reference))).collect();
         sees(&set, &permit, &facts, &ConsentOutcome::Silent)
     };
     for own in ["Patient/A", "Patient/A/_history/2", "https://ehr/fhir/Patient/A"] {
