@@ -14,12 +14,15 @@ use std::sync::Arc;
 
 use cedar_policy as cedar;
 
-pub(crate) use entities::{Asking, AskingFacts, RecordKey, Relation, TargetKey};
+pub(crate) use entities::Asking;
 pub use load::PolicyProblem;
 pub use meta::{Mode, Obligations, PolicyMeta};
 pub use schema::schema_text;
 
 use vocabulary::Vocabulary;
+
+use crate::question::{Record, Target};
+use crate::reason::Reason;
 
 /// A loaded, validated, immutable set of policies.
 pub struct PolicySet {
@@ -61,6 +64,17 @@ pub(crate) struct Answer {
     pub(crate) policies: Vec<Arc<PolicyMeta>>,
     /// Shadowed policies that would have turned the permit into a denial.
     pub(crate) would_deny: Vec<Arc<PolicyMeta>>,
+}
+
+impl Answer {
+    pub(crate) const fn error() -> Self {
+        Self { verdict: Verdict::Error, policies: Vec::new(), would_deny: Vec::new() }
+    }
+
+    /// The reason that the first deciding forbid gives.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        self.policies.iter().find_map(|policy| policy.reason)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,18 +130,18 @@ impl PolicySet {
         !self.reads_time
     }
 
-    pub(crate) fn ask_target(&self, asking: &Asking, target: &TargetKey) -> Answer {
+    pub(crate) fn ask_target(&self, asking: &Asking, target: &Target) -> Answer {
         self.ask(&self.interact, asking, self.vocabulary.target(target))
     }
 
-    pub(crate) fn ask_record(&self, asking: &Asking, record: &RecordKey) -> Answer {
+    pub(crate) fn ask_record(&self, asking: &Asking, record: &Record) -> Answer {
         self.ask(&self.disclose, asking, self.vocabulary.record(record))
     }
 
     fn ask(&self, slices: &Slices, asking: &Asking, question: Option<vocabulary::Question>) -> Answer {
         let slice = slices.of(asking.uid());
         let Some((request, entities)) = question.and_then(|question| asking.request(question)) else {
-            return Answer { verdict: Verdict::Error, policies: Vec::new(), would_deny: Vec::new() };
+            return Answer::error();
         };
         let mut answer = self.evaluate(&slice.enforced, &request, &entities);
         if let Some(with_shadow) = &slice.with_shadow

@@ -8,11 +8,12 @@ use fhir_profiles::ids::LogicalId;
 use fhir_profiles::interaction::{Interaction, Touched};
 use time::{Duration, OffsetDateTime};
 
-use crate::cedar::{Asking, AskingFacts, PolicySet, TargetKey, Verdict};
+use crate::cedar::{Asking, PolicySet, Verdict};
 
-use crate::partner::Status;
-use crate::permit::Permit;
+use crate::partner::{Redaction, Status};
+use crate::permit::{Judge, Permit};
 use crate::purpose::PurposeOfUse;
+use crate::question::Caller;
 use crate::reach::{self, Reach};
 use crate::reason::Reason;
 use crate::scope::{Grant, ScopeContext, ScopeSet, letter};
@@ -47,31 +48,12 @@ pub enum EndpointRole {
     Recipient,
 }
 
-impl EndpointRole {
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Program => "program",
-            Self::Recipient => "recipient",
-        }
-    }
-}
-
 /// How behaviour analytics rate this caller now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Risk {
     Low,
     Elevated,
     High,
-}
-
-impl Risk {
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Low => "low",
-            Self::Elevated => "elevated",
-            Self::High => "high",
-        }
-    }
 }
 
 /// The type of the token's user.
@@ -84,20 +66,6 @@ pub enum UserKind {
     RelatedPerson,
     Person,
     Other,
-}
-
-impl UserKind {
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Patient => "Patient",
-            Self::Practitioner => "Practitioner",
-            Self::PractitionerRole => "PractitionerRole",
-            Self::RelatedPerson => "RelatedPerson",
-            Self::Person => "Person",
-            Self::Other => "other",
-        }
-    }
 }
 
 /// A refusal that follows from the request, the token and the configuration alone.
@@ -131,37 +99,16 @@ pub fn decide(set: &PolicySet, asked: &Asked<'_>) -> Result<Permit, Denial> {
     }
     let interaction = reach::constrain(asked.interaction, &touched, &scopes, &reaches)
         .map_err(|_| Denial::because(Reason::PatientMismatch))?;
-    let emergency = emergency(asked);
-    let asking = Asking::new(
-        set,
-        &AskingFacts {
-            client_id: &subject.partner.client_id,
-            active: subject.partner.status == Status::Active,
-            evidence_current: evidence_current(asked),
-            basis: subject.partner.part2.basis,
-            purposes: &subject.partner.purposes_of_use,
-            redaction: subject.partner.part2.redaction,
-            jurisdiction: &subject.partner.jurisdiction,
-            purpose,
-            user: user_kind(subject),
-            strong: strong(&subject.authentication, asked.now),
-            mtls: subject.authentication.mtls,
-            sender_constrained: subject.authentication.sender_constrained,
-            emergency: emergency.is_some(),
-            risk: asked.risk,
-            endpoint: asked.endpoint.role,
-            now: asked.now,
-        },
-    )
-    .ok_or_else(|| Denial::because(Reason::PolicyError))?;
+    let caller = caller(asked, purpose);
+    let asking = Asking::new(set, &caller).ok_or_else(|| Denial::because(Reason::PolicyError))?;
     let mut policies = Vec::new();
     let mut would_deny = Vec::new();
+    if touched.is_empty() {
+        // A request that touches nothing was judged on nothing: sealed tokens are opened before they are decided on.
+        return Err(Denial::because(Reason::PolicyForbids));
+    }
     for fact in touched.iter().filter(|fact| touched::refuses(fact)) {
-        let key = TargetKey {
-            action: touched::action(asked.interaction, fact),
-            kind: fact.kind,
-            path: touched::path(fact.path),
-        };
+        let key = touched::target(asked.interaction, fact);
         let answer = set.ask_target(&asking, &key);
         let ids = || answer.policies.iter().map(|policy| policy.id.clone()).collect();
         match answer.verdict {
@@ -170,25 +117,39 @@ pub fn decide(set: &PolicySet, asked: &Asked<'_>) -> Result<Permit, Denial> {
                 return Err(Denial { reason: Reason::PolicyError, policies: ids(), needed_scope: None });
             }
             Verdict::Deny => {
-                let reason = answer.policies.iter().find_map(|policy| policy.reason).unwrap_or(Reason::PolicyForbids);
+                let reason = answer.reason().unwrap_or(Reason::PolicyForbids);
                 return Err(Denial { reason, policies: ids(), needed_scope: None });
             }
         }
         policies.extend(answer.policies);
         would_deny.extend(answer.would_deny);
     }
-    Ok(Permit::new(
-        asked,
-        interaction,
+    let judge = Judge { scopes, reaches, caller, asking, emergency: emergency(asked) };
+    Ok(Permit::new(set, asked, interaction, judge, &policies, &would_deny))
+}
+
+/// The caller's facts, as policies see them.
+pub(crate) fn caller(asked: &Asked<'_>, purpose: PurposeOfUse) -> Caller {
+    let subject = asked.subject;
+    let partner = &subject.partner;
+    Caller {
+        app: partner.client_id.to_string(),
+        active: partner.status == Status::Active,
+        evidence_current: evidence_current(asked),
+        basis: partner.part2.basis,
+        purposes: partner.purposes_of_use.clone(),
+        silent: partner.part2.redaction == Redaction::Silent,
+        jurisdiction: partner.jurisdiction.clone(),
         purpose,
-        scopes,
-        reaches,
-        asking,
-        emergency,
-        &policies,
-        &would_deny,
-        set.epoch(),
-    ))
+        user: user_kind(subject),
+        strong: strong(&subject.authentication, asked.now),
+        mtls: subject.authentication.mtls,
+        sender_constrained: subject.authentication.sender_constrained,
+        emergency: emergency(asked).is_some(),
+        risk: asked.risk,
+        endpoint: asked.endpoint.role,
+        time: asked.now,
+    }
 }
 
 /// The partner's own standing: in this order, whatever is asked.

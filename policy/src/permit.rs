@@ -12,11 +12,12 @@ use fhir_profiles::interaction::{Access, Interaction};
 use fhir_profiles::label::{Label, LabelSet};
 use time::OffsetDateTime;
 
-use crate::cedar::{Asking, Obligations, PolicyMeta, PolicySet, RecordKey, Relation, Verdict};
+use crate::cedar::{Asking, Obligations, PolicyMeta, PolicySet, Verdict};
 use crate::consent::{ConsentOutcome, ConsentQuestion};
 use crate::decide::Asked;
 use crate::partner::{Part2Basis, Partner, Redaction};
 use crate::purpose::PurposeOfUse;
+use crate::question::{Caller, ConsentState, Record, Relation};
 use crate::reach::{self, Membership, Reach};
 use crate::reason::Reason;
 use crate::scope::{Constraint, Grant, ScopeSet};
@@ -26,44 +27,44 @@ use crate::touched;
 #[derive(Debug)]
 pub struct Permit {
     interaction: Interaction,
+    endpoint: String,
     partner: Arc<Partner>,
-    purpose: PurposeOfUse,
-    scopes: ScopeSet,
-    reaches: Vec<Reach>,
+    judge: Judge,
     bases: Vec<String>,
-    asking: Asking,
-    emergency: Option<LogicalId>,
     now: OffsetDateTime,
     epoch: String,
     policies: Vec<String>,
     would_deny: Vec<String>,
 }
 
+/// What the second moment needs of the first.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    pub(crate) scopes: ScopeSet,
+    pub(crate) reaches: Vec<Reach>,
+    pub(crate) caller: Caller,
+    pub(crate) asking: Asking,
+    /// The patient of a valid emergency claim.
+    pub(crate) emergency: Option<LogicalId>,
+}
+
 impl Permit {
-    #[expect(clippy::too_many_arguments, reason = "called once, by the one function that decides")]
     pub(crate) fn new(
+        set: &PolicySet,
         asked: &Asked<'_>,
         interaction: Interaction,
-        purpose: PurposeOfUse,
-        scopes: ScopeSet,
-        reaches: Vec<Reach>,
-        asking: Asking,
-        emergency: Option<LogicalId>,
+        judge: Judge,
         policies: &[Arc<PolicyMeta>],
         would_deny: &[Arc<PolicyMeta>],
-        epoch: &str,
     ) -> Self {
         Self {
             interaction,
+            endpoint: asked.endpoint.name.clone(),
             partner: Arc::clone(&asked.subject.partner),
-            purpose,
-            scopes,
-            reaches,
+            judge,
             bases: asked.endpoint.bases.clone(),
-            asking,
-            emergency,
             now: asked.now,
-            epoch: epoch.to_owned(),
+            epoch: set.epoch().to_owned(),
             policies: ids(policies),
             would_deny: ids(would_deny),
         }
@@ -80,14 +81,14 @@ impl Permit {
     }
 
     pub const fn purpose(&self) -> PurposeOfUse {
-        self.purpose
+        self.judge.caller.purpose
     }
 
     /// Must the consents of every patient in the answer be resolved, labelled or not? So that neither time nor an
     /// outage tells who has a label. Emergency access is ruled apart: nobody waits for a consent server there.
     pub fn needs_consents(&self) -> bool {
         match self.partner.part2.basis {
-            Part2Basis::None | Part2Basis::Consent | Part2Basis::Research => self.emergency.is_none(),
+            Part2Basis::None | Part2Basis::Consent | Part2Basis::Research => self.judge.emergency.is_none(),
             Part2Basis::Patient | Part2Basis::Program | Part2Basis::Audit | Part2Basis::CourtOrder => false,
         }
     }
@@ -100,7 +101,7 @@ impl Permit {
         labels: LabelSet,
     ) -> ConsentQuestion<'a> {
         let recipients = &self.partner.consent_recipients;
-        ConsentQuestion::new(patient, recipients, self.purpose, labels, kind, self.now)
+        ConsentQuestion::new(patient, recipients, self.purpose(), labels, kind, self.now)
     }
 
     /// The policies that permitted the request.
@@ -115,7 +116,22 @@ impl Permit {
 
     /// The effective scopes: the token's within the partner's ceiling.
     pub const fn scopes(&self) -> &ScopeSet {
-        &self.scopes
+        &self.judge.scopes
+    }
+
+    /// The caller's facts, as policies saw them.
+    pub const fn caller(&self) -> &Caller {
+        &self.judge.caller
+    }
+
+    /// The endpoint's name.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// When it was decided.
+    pub const fn decided_at(&self) -> OffsetDateTime {
+        self.now
     }
 
     /// The epoch of the policy set that decided.
@@ -126,9 +142,10 @@ impl Permit {
     /// The constraints of granular scopes that records of this type may have to match; the gateway evaluates them.
     pub fn constraints(&self, kind: ResourceType) -> Vec<&Constraint> {
         let access = touched::shown_by(&self.interaction);
-        self.reaches
+        self.judge
+            .reaches
             .iter()
-            .flat_map(|reach| match self.scopes.grants(access, kind, reach.context) {
+            .flat_map(|reach| match self.judge.scopes.grants(access, kind, reach.context) {
                 Grant::Matching(constraints) => constraints,
                 Grant::None | Grant::Whole => Vec::new(),
             })
@@ -175,15 +192,26 @@ impl Permit {
         if let Err(reason) = self.within_scope(facts, question, &bases) {
             return Disclosure::withhold(reason);
         }
-        let key = RecordKey {
+        let labels = if facts.unknown_labels > 0 { labels.with(Label::UNKNOWN) } else { labels };
+        let permitted = matches!(question.consent, ConsentOutcome::Permit { .. });
+        let key = Record {
             kind: facts.kind,
-            labels: if facts.unknown_labels > 0 { labels.with(Label::UNKNOWN) } else { labels },
-            consent: ConsentTag::of(question.consent),
-            relation: self.relation(facts, &bases),
-            emergency_patient: self.about(facts, self.emergency.as_ref(), &bases),
+            labels,
+            consent: match question.consent {
+                ConsentOutcome::Permit { .. } => ConsentState::Permits,
+                ConsentOutcome::Deny { .. } => ConsentState::Denies,
+                ConsentOutcome::Silent => ConsentState::Silent,
+            },
+            // The consent engine permits these on a consent of their own alone (consent, rule 5).
+            notes_consent: permitted && NOTES.iter().any(|note| labels.contains(*note)),
+            proceedings_consent: permitted && self.purpose() == PurposeOfUse::Hlegal,
+            patient: self.relation(facts, &bases),
+            emergency_patient: self.about(facts, self.judge.emergency.as_ref(), &bases),
             court_order: self.ordered(facts, &bases),
         };
-        memo.0.entry(key).or_insert_with(|| self.ask(set, &key)).clone()
+        let remembered = memo.0.entry(key).or_insert_with(|| (self.ask(set, &key), 0));
+        remembered.1 = remembered.1.saturating_add(1);
+        remembered.0.clone()
     }
 
     /// Does a scope grant this record, in a context whose patient it belongs to?
@@ -198,8 +226,8 @@ impl Permit {
         }
         let access = touched::shown_by(&self.interaction);
         let mut refusal = Reason::OutsideCompartment;
-        for reach in &self.reaches {
-            let granted = match self.scopes.grants(access, facts.kind, reach.context) {
+        for reach in &self.judge.reaches {
+            let granted = match self.judge.scopes.grants(access, facts.kind, reach.context) {
                 Grant::None => continue,
                 Grant::Whole => true,
                 Grant::Matching(constraints) => constraints.into_iter().any(question.matches),
@@ -231,7 +259,7 @@ impl Permit {
     }
 
     fn relation(&self, facts: &ResourceFacts, bases: &[&str]) -> Relation {
-        let own = self.reaches.iter().filter_map(|reach| reach.patient.as_ref());
+        let own = self.judge.reaches.iter().filter_map(|reach| reach.patient.as_ref());
         if own.clone().any(|patient| self.about(facts, Some(patient), bases)) {
             Relation::Own
         } else if facts.patients.is_empty() && facts.kind != ResourceType::PATIENT {
@@ -250,8 +278,8 @@ impl Permit {
         valid.into_iter().any(|order| self.about(facts, Some(&order.patient), bases))
     }
 
-    fn ask(&self, set: &PolicySet, key: &RecordKey) -> Disclosure {
-        let answer = set.ask_record(&self.asking, key);
+    fn ask(&self, set: &PolicySet, key: &Record) -> Disclosure {
+        let answer = set.ask_record(&self.judge.asking, key);
         let policies: Arc<[String]> = ids(&answer.policies).into();
         match answer.verdict {
             Verdict::Permit => Disclosure::Show {
@@ -263,14 +291,16 @@ impl Permit {
                 policies,
                 would_withhold: ids(&answer.would_deny).into(),
             },
-            Verdict::Deny => Disclosure::Withhold {
-                reason: answer.policies.iter().find_map(|policy| policy.reason).unwrap_or(Reason::LabelWithheld),
-                policies,
-            },
+            Verdict::Deny => {
+                Disclosure::Withhold { reason: answer.reason().unwrap_or(Reason::LabelWithheld), policies }
+            }
             Verdict::Error => Disclosure::Withhold { reason: Reason::PolicyError, policies },
         }
     }
 }
+
+/// Both kinds of notes that no general consent opens.
+const NOTES: [Label; 2] = [Label::PSYTHPN, Label::HIPAA_PSY_NOTES];
 
 fn ids(policies: &[Arc<PolicyMeta>]) -> Vec<String> {
     let mut ids: Vec<String> = Vec::new();
@@ -326,42 +356,4 @@ impl Disclosure {
 
 /// Verdicts of one permit, by all that policies can read of a record. Not to be shared between permits.
 #[derive(Debug, Default)]
-pub struct Memo(HashMap<RecordKey, Disclosure>);
-
-/// What policies see of a consent outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ConsentTag {
-    pub(crate) state: ConsentState,
-    /// A consent for psychotherapy or counseling notes alone.
-    pub(crate) notes: bool,
-    /// A consent for proceedings alone.
-    pub(crate) proceedings: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum ConsentState {
-    Permits,
-    Denies,
-    Silent,
-}
-
-impl ConsentState {
-    pub(crate) const fn code(self) -> &'static str {
-        match self {
-            Self::Permits => "permits",
-            Self::Denies => "denies",
-            Self::Silent => "silent",
-        }
-    }
-}
-
-impl ConsentTag {
-    const fn of(outcome: &ConsentOutcome) -> Self {
-        let state = match outcome {
-            ConsentOutcome::Permit { .. } => ConsentState::Permits,
-            ConsentOutcome::Deny { .. } => ConsentState::Denies,
-            ConsentOutcome::Silent => ConsentState::Silent,
-        };
-        Self { state, notes: false, proceedings: false }
-    }
-}
+pub struct Memo(pub(crate) HashMap<Record, (Disclosure, u32)>);

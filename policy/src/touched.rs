@@ -4,6 +4,8 @@ use fhir_profiles::ids::ResourceType;
 use fhir_profiles::interaction::{Access, Interaction, Path, Touched};
 use fhir_profiles::operation::Operation;
 
+use crate::question::Target;
+
 /// Every type that the request reaches.
 pub(crate) fn facts(interaction: &Interaction) -> Vec<Touched> {
     if *interaction == Interaction::Capabilities {
@@ -28,7 +30,7 @@ pub(crate) const fn refuses(fact: &Touched) -> bool {
 }
 
 /// The policy action for one touched type: the request's own for what it asks for, a read or a search for the rest.
-pub(crate) const fn action(interaction: &Interaction, fact: &Touched) -> &'static str {
+const fn action(interaction: &Interaction, fact: &Touched) -> &'static str {
     let by_access = match fact.access {
         Access::Create => "create",
         Access::Read => "read",
@@ -71,6 +73,11 @@ pub(crate) const fn action(interaction: &Interaction, fact: &Touched) -> &'stati
     }
 }
 
+/// The question that one touched type puts to the policies.
+pub(crate) fn target(interaction: &Interaction, fact: &Touched) -> Target {
+    Target { action: action(interaction, fact).to_owned(), kind: fact.kind, path: path(fact.path).to_owned() }
+}
+
 /// The access under which what comes back is shown: `s` for rows of a search, `r` for anything else.
 pub(crate) const fn shown_by(interaction: &Interaction) -> Access {
     match interaction {
@@ -108,7 +115,7 @@ pub(crate) const fn shown_by(interaction: &Interaction) -> Access {
     }
 }
 
-pub(crate) const fn path(path: Path) -> &'static str {
+const fn path(path: Path) -> &'static str {
     match path {
         Path::Target => "target",
         Path::Include => "include",

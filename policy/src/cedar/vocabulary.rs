@@ -7,7 +7,7 @@ use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpres
 use fhir_profiles::ids::ResourceType;
 use fhir_profiles::label::Label;
 
-use super::entities::{RecordKey, TargetKey};
+use crate::question::{Record, Target};
 
 /// A question without its asker: the action, the thing asked about, and the action's groups.
 pub(super) struct Question {
@@ -63,26 +63,26 @@ impl Vocabulary {
         Some(Self { actions, target: uid("Target", "touched")?, record: uid("Record", "found")?, kinds, labels })
     }
 
-    pub(super) fn target(&self, key: &TargetKey) -> Option<Question> {
-        let (action, groups) = self.actions.get(key.action)?;
+    pub(super) fn target(&self, key: &Target) -> Option<Question> {
+        let (action, groups) = self.actions.get(key.action.as_str())?;
         let attributes = HashMap::from([
             ("kind".to_owned(), self.kinds.get(&key.kind)?.clone()),
-            ("path".to_owned(), code("Path", key.path)?),
+            ("path".to_owned(), code("Path", &key.path)?),
         ]);
         let resource = Entity::new(self.target.clone(), attributes, HashSet::new()).ok()?;
         Some(Question { action: action.clone(), resource, groups: groups.clone() })
     }
 
-    pub(super) fn record(&self, key: &RecordKey) -> Option<Question> {
+    pub(super) fn record(&self, key: &Record) -> Option<Question> {
         let (action, groups) = self.actions.get("disclose")?;
         let labels = key.labels.iter().map(|label| self.labels.get(&label).cloned()).collect::<Option<Vec<_>>>()?;
         let attributes = HashMap::from([
             ("kind".to_owned(), self.kinds.get(&key.kind)?.clone()),
             ("labels".to_owned(), RestrictedExpression::new_set(labels)),
-            ("consent".to_owned(), code("ConsentState", key.consent.state.code())?),
-            ("notes_consent".to_owned(), RestrictedExpression::new_bool(key.consent.notes)),
-            ("proceedings_consent".to_owned(), RestrictedExpression::new_bool(key.consent.proceedings)),
-            ("patient".to_owned(), code("Relation", key.relation.code())?),
+            ("consent".to_owned(), code("ConsentState", key.consent.code())?),
+            ("notes_consent".to_owned(), RestrictedExpression::new_bool(key.notes_consent)),
+            ("proceedings_consent".to_owned(), RestrictedExpression::new_bool(key.proceedings_consent)),
+            ("patient".to_owned(), code("Relation", key.patient.code())?),
             ("emergency_patient".to_owned(), RestrictedExpression::new_bool(key.emergency_patient)),
             ("court_order".to_owned(), RestrictedExpression::new_bool(key.court_order)),
         ]);
