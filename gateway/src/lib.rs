@@ -18,5 +18,6 @@ pub mod pki;
 pub mod refusal;
 pub mod reload;
 pub mod schedule;
+pub mod smart;
 pub mod state;
 pub mod telemetry;

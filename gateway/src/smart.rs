@@ -1,0 +1,14 @@
+//! SMART App Launch at the gateway: discovery, and the authorization endpoints where the gateway has a part in them.
+//!
+//! Refused here: PKCE `plain` or none, redirects that are not registered to the letter, scopes beyond a registration,
+//! codes and assertions used twice, refresh tokens that were rotated away.
+
+pub mod answer;
+pub mod client_keys;
+pub mod clients;
+pub mod cors;
+pub mod parameters;
+pub mod pkce;
+pub mod scopes;
+pub mod seal;
+pub mod wellknown;
