@@ -16,9 +16,11 @@
 
 mod asked;
 mod book;
+mod explain;
 mod json;
 mod provision;
 mod record;
+mod scope;
 mod separate;
 mod terms;
 mod walk;
@@ -35,7 +37,9 @@ use crate::purpose::PurposeOfUse;
 use asked::Asked;
 pub use asked::Element;
 pub use book::{ConsentBook, FactsRead, NotThisPatient};
+pub use explain::{Because, Explanation, Finding, explain};
 pub use record::{ConsentRecord, Status, Unreadable, Why};
+pub use scope::{ConsentScope, scopes};
 pub use separate::{Expiry, Lack, Part2Elements, Part2Role, RecipientNamed, Signature};
 pub use terms::{Code, ConsentAction};
 use walk::Decision;

@@ -150,6 +150,12 @@ impl FhirTime {
         Some(Self { first: at(local), after: at(local + precision) })
     }
 
+    /// The day of its last instant, on the clock it was written by.
+    pub(super) fn last_day(&self) -> Option<String> {
+        let last = OffsetDateTime::from_unix_timestamp_nanos(self.after.local - 1).ok()?.date();
+        Some(format!("{:04}-{:02}-{:02}", last.year(), u8::from(last.month()), last.day()))
+    }
+
     /// Does all of it lie after `now`, wherever it was written?
     pub(super) fn is_after(&self, now: OffsetDateTime, zone: Zone) -> bool {
         self.first.at_or_before(instant(now), zone) == Match::No
