@@ -24,7 +24,11 @@ impl Query {
     pub fn patient_constraint(&self, kind: ResourceType) -> PatientConstraint {
         let mut found: Option<BTreeSet<LogicalId>> = None;
         for parameter in self.all().filter(|parameter| says_whose(kind, parameter)) {
-            let Some(named) = patients(parameter) else { return PatientConstraint::Unusable };
+            let named = match patients(parameter) {
+                PatientConstraint::None => continue,
+                PatientConstraint::Exactly(named) => named,
+                PatientConstraint::Unusable => return PatientConstraint::Unusable,
+            };
             found = Some(match found {
                 None => named,
                 Some(earlier) => earlier.intersection(&named).cloned().collect(),
@@ -61,29 +65,43 @@ fn says_whose(kind: ResourceType, parameter: &Parameter) -> bool {
     }
 }
 
-fn patients(parameter: &Parameter) -> Option<BTreeSet<LogicalId>> {
-    // `:Patient` says what the value's type is; any other modifier asks for something else than "is this patient".
-    if !matches!(parameter.modifier(), None | Some("Patient")) {
-        return None;
+/// What one criterion says: `actor=Practitioner/x` is about no patient, a mixture of both is about nobody we can name.
+fn patients(parameter: &Parameter) -> PatientConstraint {
+    // `:Patient` says what the value's type is; any other type modifier speaks of another type, and any other modifier
+    // asks for something else than "is this patient".
+    let elsewhere = match parameter.modifier() {
+        None | Some("Patient") => false,
+        Some(modifier) if modifier.parse::<ResourceType>().is_ok() => true,
+        Some(_) => return PatientConstraint::Unusable,
+    };
+    let mut named = BTreeSet::new();
+    let mut others = 0_usize;
+    for one in parameter.values() {
+        let Ok(one) = value::unescaped(one) else { return PatientConstraint::Unusable };
+        // A bare id may also be a Group's or Device's; rows that are not the patient's go by their own subject.
+        if let Ok(id) = one.parse::<LogicalId>() {
+            if elsewhere {
+                others = others.saturating_add(1)
+            } else {
+                named.insert(id);
+            }
+            continue;
+        }
+        match Reference::parse(&one) {
+            Reference::Relative { instance, version: None } if instance.kind == ResourceType::PATIENT => {
+                named.insert(instance.id);
+            }
+            Reference::Relative { version: None, .. } => others = others.saturating_add(1),
+            Reference::Relative { .. }
+            | Reference::Absolute { .. }
+            | Reference::Contained(_)
+            | Reference::Urn(_)
+            | Reference::Opaque => return PatientConstraint::Unusable,
+        }
     }
-    parameter
-        .values()
-        .map(|one| {
-            let one = value::unescaped(one).ok()?;
-            // A bare id may also be a Group's or Device's; rows that are not the patient's go by their own subject.
-            if let Ok(id) = one.parse::<LogicalId>() {
-                return Some(id);
-            }
-            match Reference::parse(&one) {
-                Reference::Relative { instance, version: None } if instance.kind == ResourceType::PATIENT => {
-                    Some(instance.id)
-                }
-                Reference::Relative { .. }
-                | Reference::Absolute { .. }
-                | Reference::Contained(_)
-                | Reference::Urn(_)
-                | Reference::Opaque => None,
-            }
-        })
-        .collect()
+    match (named.is_empty(), others) {
+        (true, _) => PatientConstraint::None,
+        (false, 0) => PatientConstraint::Exactly(named),
+        (false, _) => PatientConstraint::Unusable,
+    }
 }
