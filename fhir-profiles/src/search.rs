@@ -4,13 +4,16 @@
 
 mod date;
 mod decode;
+mod element;
 pub(crate) mod facts;
+mod matches;
 mod patient;
 mod presentation;
 mod rules;
 mod table;
 mod value;
 
+pub use matches::{CannotEvaluate, matches, matches_value};
 pub use patient::PatientConstraint;
 pub use presentation::{Presentation, Summary, Total};
 
