@@ -5,6 +5,7 @@
 //! 2. [`Document::redact`]: given a [`Judge`], writes the input minus what is withheld plus the listed patches.
 
 mod document;
+mod elements;
 mod facts;
 mod json;
 mod redact;

@@ -6,7 +6,7 @@ pub struct Date(u32);
 
 impl Date {
     pub const MIN: Self = Self(0);
-    pub const MAX: Self = Self(9999_12_31);
+    pub const MAX: Self = Self::new(9999, 12, 31);
 
     pub const fn new(year: u32, month: u32, day: u32) -> Self {
         Self(year * 10_000 + month * 100 + day)

@@ -86,6 +86,16 @@ pub(super) struct Site {
     pub(super) instance_types: bool,
 }
 
+/// A reference stands here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Use {
+    pub(super) resource: u32,
+    /// Where its text starts.
+    pub(super) at: u32,
+    /// Which of the document's references it is.
+    pub(super) reference: u32,
+}
+
 /// A coding in a resource, with the path of the element that holds it (`category.coding`, array indexes left out).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coding {
@@ -102,8 +112,10 @@ pub struct Document<'a> {
     pub(super) sites: Vec<Site>,
     /// Each distinct reference, once.
     pub(super) references: Vec<Arc<Reference>>,
-    /// (resource, reference), sorted by resource.
-    pub(super) uses: Vec<(u32, u32)>,
+    /// Sorted by resource, then by place.
+    pub(super) uses: Vec<Use>,
+    /// Elements with labels of their own, by where they start; sorted.
+    pub(super) labelled: Vec<(u32, LabelSet)>,
     pub(super) bases: Arc<[Box<str>]>,
 }
 
@@ -165,12 +177,16 @@ impl<'a> Document<'a> {
 
     /// The references in one resource, outside the resources it holds.
     pub fn references_of(&self, resource: u32) -> impl Iterator<Item = &Reference> {
-        self.uses_of(resource).iter().filter_map(|(_, number)| self.references.get(index(*number)).map(|r| &**r))
+        self.uses_of(resource).iter().filter_map(|used| self.reference(used.reference))
     }
 
-    pub(super) fn uses_of(&self, resource: u32) -> &[(u32, u32)] {
-        let from = self.uses.partition_point(|(at, _)| *at < resource);
-        let to = self.uses.partition_point(|(at, _)| *at <= resource);
+    pub(super) fn reference(&self, number: u32) -> Option<&Reference> {
+        self.references.get(index(number)).map(|reference| &**reference)
+    }
+
+    pub(super) fn uses_of(&self, resource: u32) -> &[Use] {
+        let from = self.uses.partition_point(|used| used.resource < resource);
+        let to = self.uses.partition_point(|used| used.resource <= resource);
         self.uses.get(from..to).unwrap_or_default()
     }
 
@@ -288,7 +304,7 @@ impl<'a> Document<'a> {
             }
         }
         for use_at in 0..self.uses.len() {
-            let Some((resource, reference)) = self.uses.get(use_at).copied() else { continue };
+            let Some(Use { resource, reference, .. }) = self.uses.get(use_at).copied() else { continue };
             let Some(Reference::Relative { instance, .. }) = self.references.get(index(reference)).map(|r| &**r) else {
                 continue;
             };

@@ -18,10 +18,6 @@ impl Span {
     pub(super) fn new(start: usize, end: usize) -> Self {
         Self { start: offset(start), end: offset(end) }
     }
-
-    pub(super) const fn contains(self, other: Self) -> bool {
-        self.start <= other.start && other.end <= self.end
-    }
 }
 
 /// `scan` refuses longer documents, so this never saturates.

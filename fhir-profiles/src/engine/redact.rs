@@ -1,141 +1,272 @@
 //! The answer that a caller may see: the document minus what is withheld, plus the listed patches.
+//!
+//! Resources are judged one by one; then every resource that must change is planned on its own tree, from the last to
+//! the first, so that what stands in a container is settled before it. A plan may find that its resource cannot stand
+//! without what went; then whatever refers to it is planned again. Each resource can go once, so this ends.
 
-use super::facts::LabelSource;
-use crate::label::LabelSet;
+mod envelope;
+mod options;
+mod patch;
+mod plan;
+mod surgery;
+mod targets;
 
-/// What a redacted resource says of itself (product: `part2.redaction`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Style {
-    /// REDACTED in `meta.security`, `data-absent-reason: masked` where an element is required, a `suppressed` outcome.
-    Marked,
-    /// Nothing differs from a record that never had it.
-    Silent,
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::document::Document;
+use super::facts::{Judge, Place, ResourceFacts, Verdict};
+use super::json::{index, offset};
+use super::tree::Tree;
+use crate::ids::ResourceType;
+use crate::label::{Label, LabelSet};
+
+pub use options::{Level, Notice, RedactError, RedactOptions, Redacted, Removal, Style, Totals};
+use plan::{Cause, Plan};
+use targets::Targets;
+
+impl Document<'_> {
+    /// What may be seen of this document: the bytes of the input, minus what the judge withholds and what repeats it or
+    /// cannot stand without it, plus what the options ask for.
+    pub fn redact(&self, judge: &dyn Judge, options: &RedactOptions<'_>) -> Result<Redacted, RedactError> {
+        let mut redaction = Redaction::new(self, judge, options);
+        redaction.judge_resources();
+        redaction.settle()?;
+        Ok(redaction.finish())
+    }
 }
 
-/// What becomes of `Bundle.total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Totals {
-    /// It goes, whether or not anything was withheld: a total that is missing only sometimes would tell.
-    Remove,
-    /// The caller knows that nothing could have been withheld from this answer, or has corrected the total.
-    Keep,
+struct Redaction<'r, 'a> {
+    document: &'r Document<'a>,
+    judge: &'r dyn Judge,
+    options: &'r RedactOptions<'r>,
+    targets: Targets,
+    /// By reference: why it goes, if its target is not in the document.
+    outside: Vec<Option<Cause>>,
+    /// By resource: why it goes.
+    withheld: Vec<Option<Cause>>,
+    plans: BTreeMap<u32, Plan>,
+    /// Resources to plan, again or for the first time.
+    due: BTreeSet<u32>,
 }
 
-/// What travels with a disclosure of Part 2 records made with consent (42 CFR 2.32).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// The statement of 2.32(a); [`Notice::STATEMENT`] or [`Notice::SHORT_STATEMENT`].
-    pub statement: String,
-    /// A clear explanation of the scope of the consent, 2.32(b).
-    pub scope: String,
-}
+impl<'r, 'a> Redaction<'r, 'a> {
+    fn new(document: &'r Document<'a>, judge: &'r dyn Judge, options: &'r RedactOptions<'r>) -> Self {
+        let targets = Targets::of(document);
+        let outside = (0..offset(document.references.len()))
+            .map(|number| {
+                let reference = document.reference(number)?;
+                if targets.may_be_here(number, reference) {
+                    return None;
+                }
+                match judge.reference(reference) {
+                    Verdict::Show => None,
+                    Verdict::Withhold { rule } => Some(Cause::reference(Some(rule), LabelSet::EMPTY, None)),
+                }
+            })
+            .collect();
+        let withheld = vec![None; document.resources.len()];
+        Self { document, judge, options, targets, outside, withheld, plans: BTreeMap::new(), due: BTreeSet::new() }
+    }
 
-impl Notice {
-    /// 42 CFR 2.32(a)(1), as in force since 2024-04-16.
-    pub const STATEMENT: &str = "This record which has been disclosed to you is protected by Federal confidentiality rules (42 CFR part 2). These rules prohibit you from using or disclosing this record, or testimony that describes the information contained in this record, in any civil, criminal, administrative, or legislative proceedings by any Federal, State, or local authority, against the patient, unless authorized by the consent of the patient, except as provided at 42 CFR 2.12(c)(5) or as authorized by a court in accordance with 42 CFR 2.64 or 2.65. In addition, the Federal rules prohibit you from making any other use or disclosure of this record unless at least one of the following applies: (i) Further use or disclosure is expressly permitted by the written consent of the individual whose information is being disclosed in this record or as otherwise permitted by 42 CFR part 2. (ii) You are a covered entity or business associate and have received the record for treatment, payment, or health care operations, or (iii) You have received the record from a covered entity or business associate as permitted by 45 CFR part 164, subparts A and E. A general authorization for the release of medical or other information is NOT sufficient to meet the required elements of written consent to further use or redisclose the record (see 42 CFR 2.31).";
-    /// 42 CFR 2.32(a)(2).
-    pub const SHORT_STATEMENT: &str = "42 CFR part 2 prohibits unauthorized use or disclosure of these records.";
-}
+    fn facts(&self, resource: u32) -> Option<&'r ResourceFacts> {
+        self.document.resources.get(index(resource))
+    }
 
-/// How a document is redacted.
-#[derive(Clone, Copy, Debug)]
-pub struct RedactOptions<'a> {
-    pub style: Style,
-    /// Added to each shown resource that carries [`crate::label::Label::PART2`].
-    pub notice: Option<&'a Notice>,
-    pub totals: Totals,
-    /// The constant informational outcome on every searchset and document in the silent style, and the `suppressed`
-    /// outcome in the marked style where something was withheld.
-    pub advisory: bool,
-    /// Take free text out of OperationOutcomes of the upstream: diagnostics, texts and expressions quote records.
-    pub strip_outcomes: bool,
-    /// The base URL that clients see. URLs below one of the labeller's bases are rewritten to it.
-    pub public_base: Option<&'a str>,
-    /// The entry that answers for a withheld one in a batch or transaction response, where position is meaning: the
-    /// text of a JSON object, the same as for an instance that does not exist.
-    pub missing_entry: &'a str,
-}
+    fn why_withheld(&self, resource: u32) -> Option<Cause> {
+        self.withheld.get(index(resource)).copied().flatten()
+    }
 
-impl RedactOptions<'_> {
-    /// Redaction with everything that goes with it.
-    pub const fn new(style: Style) -> Self {
-        Self {
-            style,
-            notice: None,
-            totals: Totals::Remove,
-            advisory: true,
-            strip_outcomes: true,
-            public_base: None,
-            missing_entry: r#"{"response":{"status":"404 Not Found"}}"#,
+    /// Asks for every resource; what stands in a withheld one is withheld with it.
+    fn judge_resources(&mut self) {
+        for (facts, at) in self.document.resources.iter().zip(0u32..) {
+            let container = facts.parent.and_then(|parent| self.why_withheld(parent));
+            let cause = container.or_else(|| self.judged(at, facts));
+            if let Some(slot) = self.withheld.get_mut(index(at)) {
+                *slot = cause;
+            }
+        }
+        for at in 0..offset(self.document.resources.len()) {
+            if self.why_withheld(at).is_some() {
+                self.withhold_dependents(at);
+            } else if self.must_be_planned(at) {
+                self.due.insert(at);
+            }
         }
     }
 
-    /// Nothing is added and nothing is tidied: what may be seen is the input, to the byte.
-    pub const fn verbatim(style: Style) -> Self {
-        Self { totals: Totals::Keep, advisory: false, strip_outcomes: false, ..Self::new(style) }
+    fn judged(&self, at: u32, facts: &ResourceFacts) -> Option<Cause> {
+        if self.is_transport(at) || envelope::is_advisory(self.document.text_of(at)) {
+            return None;
+        }
+        match self.judge.resource(at, facts) {
+            Verdict::Show => None,
+            Verdict::Withhold { rule } => {
+                Some(Cause::resource(Some(rule), facts.labels, facts.provenance.first().map(|(_, source)| *source)))
+            }
+        }
+    }
+
+    /// Has anything gone, anywhere?
+    fn withheld_anything(&self) -> bool {
+        self.withheld.iter().any(Option::is_some) || self.plans.values().any(Plan::reduced)
+    }
+
+    /// The Bundle that carries an answer is nobody's record.
+    fn is_transport(&self, at: u32) -> bool {
+        at == 0 && self.document.bundle_type().is_some_and(super::BundleType::transports)
+    }
+
+    fn must_be_planned(&self, at: u32) -> bool {
+        let (Some(facts), Some(site)) = (self.facts(at), self.document.sites.get(index(at))) else { return false };
+        let verbatim = self.options.totals == Totals::Keep && !self.options.advisory;
+        (facts.kind == ResourceType::BUNDLE && !(verbatim && self.keeps_every_link(at)))
+            || !facts.inline.is_empty()
+            || (facts.kind == ResourceType::OPERATION_OUTCOME && self.options.strip_outcomes)
+            || (site.own_urls && self.options.public_base.is_some())
+            || (facts.labels.contains(Label::PART2) && self.options.notice.is_some())
+            || self.document.uses_of(at).iter().any(|used| self.why_reference_goes(at, used.reference).is_some())
+    }
+
+    fn keeps_every_link(&self, at: u32) -> bool {
+        let tree = Tree::of(self.document, at);
+        let links = tree.member(tree.root(), "link").map(|links| tree.items(links)).unwrap_or_default();
+        links.is_empty()
+    }
+
+    /// Why a reference in a resource goes, if it does.
+    fn why_reference_goes(&self, resource: u32, number: u32) -> Option<Cause> {
+        let target = self
+            .targets
+            .here(number)
+            .chain(self.targets.contained(self.document, resource, number))
+            .find_map(|target| self.why_withheld(target));
+        target
+            .map(|cause| Cause::reference(cause.rule, cause.labels, cause.source))
+            .or_else(|| self.outside.get(index(number)).copied().flatten())
+    }
+
+    /// Plans what is due until nothing is.
+    fn settle(&mut self) -> Result<(), RedactError> {
+        while let Some(at) = self.due.pop_last() {
+            if self.why_withheld(at).is_some() {
+                continue;
+            }
+            match surgery::plan(self, at) {
+                Ok(plan) => {
+                    let reduced = plan.reduced();
+                    let lost = plan.lost.clone();
+                    let was_reduced = self.plans.insert(at, plan).is_some_and(|before| before.reduced());
+                    for resource in lost {
+                        if self.why_withheld(resource).is_none() {
+                            self.withhold(resource, Cause::resource(None, LabelSet::EMPTY, None));
+                        }
+                    }
+                    if reduced && !was_reduced {
+                        self.plan_container(at);
+                    }
+                }
+                Err(cause) => self.withhold(at, cause),
+            }
+        }
+        match self.why_withheld(0) {
+            None => Ok(()),
+            Some(_) => Err(RedactError::RootWithheld { removals: self.resource_removals() }),
+        }
+    }
+
+    /// What contains a reduced resource is reduced too: its narrative may repeat what went.
+    fn plan_container(&mut self, at: u32) {
+        let contained = self.facts(at).filter(|facts| facts.place == Place::Contained);
+        if let Some(parent) = contained.and_then(|facts| facts.parent) {
+            self.due.insert(parent);
+        } else if at != 0 {
+            // The envelope may have to say that something went.
+            self.due.insert(0);
+        }
+    }
+
+    fn withhold(&mut self, at: u32, cause: Cause) {
+        let mut going = vec![at];
+        for (facts, child) in self.document.resources.iter().zip(0u32..).skip(index(at) + 1) {
+            match facts.parent {
+                Some(parent) if parent >= at && going.contains(&parent) => going.push(child),
+                Some(parent) if parent < at => break,
+                Some(_) | None => {}
+            }
+        }
+        for resource in &going {
+            if let Some(slot) = self.withheld.get_mut(index(*resource)) {
+                slot.get_or_insert(cause);
+            }
+            self.plans.remove(resource);
+        }
+        for resource in going {
+            self.withhold_dependents(resource);
+        }
+    }
+
+    /// Whatever holds or refers to a withheld resource must be planned.
+    fn withhold_dependents(&mut self, at: u32) {
+        let Some(facts) = self.facts(at) else { return };
+        let parent = facts.parent.filter(|parent| self.why_withheld(*parent).is_none());
+        self.due.extend(parent);
+        if facts.place == Place::Contained
+            && let Some(container) = parent
+        {
+            // References to it are local to the container and to what else it contains.
+            let siblings = self.document.resources.iter().zip(0u32..);
+            let siblings =
+                siblings.skip(index(container)).take_while(|(f, n)| *n == container || f.parent >= Some(container));
+            self.due.extend(siblings.filter(|(f, _)| f.parent == Some(container)).map(|(_, n)| n));
+        }
+        self.due.extend(self.targets.users_of(at));
+    }
+
+    fn resource_removals(&self) -> Vec<Removal> {
+        let resources = self.document.resources.iter().zip(0u32..);
+        let topmost = resources.filter_map(|(facts, at)| {
+            let cause = self.why_withheld(at)?;
+            let in_withheld = facts.parent.is_some_and(|parent| self.why_withheld(parent).is_some());
+            (!in_withheld).then(|| cause.removal(at, self.document.path_of(at)))
+        });
+        topmost.collect()
+    }
+
+    fn finish(self) -> Redacted {
+        let mut removals = self.resource_removals();
+        let mut edits = Vec::new();
+        let mut reduced = Vec::new();
+        for (at, plan) in self.plans.iter() {
+            if plan.reduced() {
+                reduced.push(*at);
+            }
+            let path = if plan.removals.is_empty() { String::new() } else { self.document.path_of(*at) };
+            removals.extend(plan.removals.iter().map(|(cause, below)| cause.removal(*at, format!("{path}{below}"))));
+            edits.extend(plan.edits.iter());
+        }
+        let disclosed = (0..offset(self.withheld.len())).filter(|at| self.why_withheld(*at).is_none()).collect();
+        Redacted { body: plan::splice(self.document.text, edits), removals, disclosed, reduced }
     }
 }
 
-/// How much went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Level {
-    /// A resource, with all that stands in it.
-    Resource,
-    /// An element, for its inline labels, or because it cannot stand without one that went.
-    Element,
-    /// A reference to something withheld.
-    Reference,
-    /// A narrative, or free text that may repeat what went.
-    Text,
-    /// An element that had to stay, shown as masked.
-    Masked,
-}
-
-/// One removal, for explanation and audit: where, why, for which labels. Never what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Removal {
-    /// The resource in which, or which as a whole, was removed.
-    pub resource: u32,
-    /// From the root, such as `entry[3].resource.component[0]`.
-    pub path: String,
-    pub level: Level,
-    /// The judge's rule. `None` where no rule spoke: what went only repeats or needs what a rule withheld.
-    pub rule: Option<u32>,
-    pub labels: LabelSet,
-    pub source: Option<LabelSource>,
-}
-
-/// A redacted document.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Redacted {
-    pub body: Vec<u8>,
-    pub removals: Vec<Removal>,
-    /// The resources that are shown, wholly or in part.
-    pub disclosed: Vec<u32>,
-    /// Of these, those that lack something.
-    pub reduced: Vec<u32>,
-}
-
-/// The body never prints.
-impl core::fmt::Debug for Redacted {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Redacted").field("removals", &self.removals.len()).finish_non_exhaustive()
-    }
-}
-
-/// Why there is nothing to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RedactError {
-    /// The root is withheld: the caller answers as for something that does not exist.
-    RootWithheld { removals: Vec<Removal> },
-}
-
-impl core::fmt::Display for RedactError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::RootWithheld { .. } => f.write_str("the resource is withheld as a whole"),
+impl Document<'_> {
+    /// The JSONPath of a resource.
+    pub(super) fn path_of(&self, resource: u32) -> String {
+        let (Some(facts), Some(site)) = (self.resources.get(index(resource)), self.sites.get(index(resource))) else {
+            return String::new();
+        };
+        let Some(parent) = facts.parent else { return "$".to_owned() };
+        let above = self.path_of(parent);
+        match facts.place {
+            Place::Root => above,
+            Place::Entry => format!("{above}.entry[{}].resource", site.position),
+            Place::EntryOutcome => format!("{above}.entry[{}].response.outcome", site.position),
+            Place::Contained => format!("{above}.contained[{}]", site.position),
+            Place::Parameter => {
+                let tree = Tree::of(self, parent);
+                let path = tree.find_resource(resource).map(|node| tree.path(node)).unwrap_or_default();
+                format!("{above}{path}")
+            }
         }
     }
 }
-
-impl core::error::Error for RedactError {}

@@ -12,7 +12,7 @@ mod subject;
 
 use std::sync::Arc;
 
-use super::document::{BundleType, Document, Site};
+use super::document::{BundleType, Document, Site, Use};
 use super::facts::{Limits, Place, ResourceFacts, ScanError, SearchMode};
 use super::json::{Cursor, Kind, Span, Text, index, offset};
 use crate::codes::Dates;
@@ -83,8 +83,9 @@ struct Scanner<'a, 'l> {
     resources: Vec<ResourceFacts>,
     sites: Vec<Site>,
     references: Interner<'a>,
-    /// (resource, reference), in document order.
-    uses: Vec<(u32, u32)>,
+    uses: Vec<Use>,
+    /// Elements with labels of their own, by where they start.
+    labelled: Vec<(u32, LabelSet)>,
 
     /// The resource that is being read.
     current: u32,
@@ -127,6 +128,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
             sites: Vec::new(),
             references: Interner::default(),
             uses: Vec::new(),
+            labelled: Vec::new(),
             current: 0,
             path: Vec::new(),
             path_base: 0,
@@ -318,7 +320,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
             let parsed = Reference::parse(&text);
             Arc::new(self.labeller.local(parsed))
         });
-        self.uses.push((self.current, number));
+        self.uses.push(Use { resource: self.current, at: target.span.start, reference: number });
         number
     }
 }

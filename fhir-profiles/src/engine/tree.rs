@@ -47,7 +47,7 @@ pub(super) struct Tree<'a> {
 impl<'a> Tree<'a> {
     /// The tree of a resource of the document.
     pub(super) fn of(document: &Document<'a>, resource: u32) -> Self {
-        let span = document.sites.get(index(resource)).map_or(Span::default(), |site| site.span);
+        let span = document.sites.get(index(resource)).map(|site| site.span).unwrap_or_default();
         let mut builder = Builder {
             cursor: Cursor::new(document.text),
             items: Vec::new(),
@@ -85,6 +85,11 @@ impl<'a> Tree<'a> {
     pub(super) fn resource(&self, node: Node) -> Option<u32> {
         let resource = self.item(node).resource;
         (resource != NONE).then_some(resource)
+    }
+
+    /// Where another resource stands in this one.
+    pub(super) fn find_resource(&self, resource: u32) -> Option<Node> {
+        (0..offset(self.items.len())).map(Node).find(|node| self.resource(*node) == Some(resource))
     }
 
     pub(super) fn parent(&self, node: Node) -> Option<Node> {
@@ -192,7 +197,7 @@ impl<'a> Tree<'a> {
 
 /// The resources that stand directly in this one, with where they start.
 fn held(document: &Document<'_>, resource: u32) -> Vec<(u32, u32)> {
-    let span = document.sites.get(index(resource)).map_or(Span::default(), |site| site.span);
+    let span = document.sites.get(index(resource)).map(|site| site.span).unwrap_or_default();
     let after = document.resources.iter().zip(&document.sites).zip(0u32..).skip(index(resource) + 1);
     after
         .take_while(|((_, site), _)| site.span.start < span.end)

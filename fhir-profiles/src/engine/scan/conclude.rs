@@ -33,7 +33,7 @@ impl<'a> Scanner<'a, '_> {
         }
     }
 
-    pub(super) fn from_program(&mut self) {
+    pub(super) fn mark_program_record(&mut self) {
         self.label(LabelSet::EMPTY.with(Label::PART2), LabelSource::Source);
     }
 
@@ -52,7 +52,7 @@ impl<'a> Scanner<'a, '_> {
             && self.labeller.has_programs()
             && self.labeller.is_program_tag(&self.cursor.decoded(system), &self.cursor.decoded(code))
         {
-            self.from_program();
+            self.mark_program_record();
         }
         if let Some(codes) = self.systems.codes(&self.cursor, system, self.labeller) {
             let found = if code.escaped {
@@ -110,13 +110,15 @@ impl<'a> Scanner<'a, '_> {
     pub(super) fn conclude(mut self, today: Dates) -> Document<'a> {
         self.settle_dated_labels(today);
         self.settle_program_references();
-        self.uses.sort_by_key(|(resource, _)| *resource);
+        self.uses.sort_by_key(|used| (used.resource, used.at));
+        self.labelled.sort_by_key(|(start, _)| *start);
         let mut document = Document {
             text: self.cursor.text,
             resources: self.resources,
             sites: self.sites,
             references: self.references.unique,
             uses: self.uses,
+            labelled: self.labelled,
             bases: self.labeller.bases().into(),
         };
         if self.saw_urn_subject {
@@ -157,9 +159,9 @@ impl<'a> Scanner<'a, '_> {
             Reference::Absolute { .. } | Reference::Contained(_) | Reference::Urn(_) | Reference::Opaque => false,
         };
         let programs: Vec<bool> = self.references.unique.iter().map(names_program).collect();
-        for (resource, reference) in &self.uses {
-            if programs.get(index(*reference)) == Some(&true)
-                && let Some(facts) = self.resources.get_mut(index(*resource))
+        for used in &self.uses {
+            if programs.get(index(used.reference)) == Some(&true)
+                && let Some(facts) = self.resources.get_mut(index(used.resource))
             {
                 facts.label(LabelSet::EMPTY.with(Label::PART2), LabelSource::Source);
             }

@@ -255,7 +255,7 @@ impl Scanner<'_, '_> {
             && self.labeller.has_programs()
             && self.labeller.is_program_identifier(&self.cursor.decoded(system), &self.cursor.decoded(value))
         {
-            self.from_program();
+            self.mark_program_record();
         }
         if let Some(reference) = members.reference {
             let number = self.refers(reference);
@@ -264,14 +264,14 @@ impl Scanner<'_, '_> {
             self.candidate(None);
         }
         if let Some(url) = members.url {
-            match role {
-                Role::Extension => self.extension(url, members.value_coding),
-                Role::Element => self.attachment(url),
-                _ => {}
+            if role == Role::Extension {
+                self.extension(url, members.value_coding);
+            } else if role == Role::Element {
+                self.attachment(url);
             }
         }
         if !members.inline.is_empty() {
-            self.labelled_inline(role, members.inline);
+            self.labelled_inline(role, members.span.start, members.inline);
         }
         if members.resource_type.is_some() && role != Role::Resource {
             // ExampleScenario.instance.resourceType is an element of that name; its resource settles it.
@@ -319,12 +319,15 @@ impl Scanner<'_, '_> {
         }
     }
 
-    /// The element that just ended carries labels of its own.
-    fn labelled_inline(&mut self, role: Role, labels: LabelSet) {
+    /// The element that started there carries labels of its own.
+    fn labelled_inline(&mut self, role: Role, start: u32, labels: LabelSet) {
         // On the resource itself, or inside its meta, a label is one of the whole resource.
         if role == Role::Resource || self.in_meta {
             self.label(labels, LabelSource::Inline);
-        } else if let Some(facts) = self.facts()
+            return;
+        }
+        self.labelled.push((start, labels));
+        if let Some(facts) = self.facts()
             && !facts.inline.contains(&labels)
         {
             facts.inline.push(labels);
