@@ -158,7 +158,7 @@ impl Writer {
 
     /// Writes a batch and answers everyone in it.
     pub(super) fn commit(&mut self, batch: Vec<Write>) {
-        if batch.is_empty() && !self.head_is_due() {
+        if batch.is_empty() && !self.head_is_due() && !self.has_gap() {
             return;
         }
         let ready = match self.health {
@@ -166,7 +166,7 @@ impl Writer {
             Health::Failed => self.resume(),
             Health::Reserve => self.leave_reserve(),
         };
-        let outcome = ready.and_then(|()| self.append(&batch));
+        let outcome = ready.and_then(|()| self.append(&batch, self.health == Health::Good));
         match outcome {
             Ok(receipts) => {
                 acknowledge(batch, receipts);
@@ -183,7 +183,7 @@ impl Writer {
 
     /// Signs the chain as it stands, if anything is unsigned.
     pub(super) fn sign_now(&mut self) -> Option<SignedHead> {
-        if self.unsigned > 0 && self.health == Health::Good {
+        if (self.unsigned > 0 || self.has_gap()) && self.health == Health::Good {
             self.last_head = OffsetDateTime::UNIX_EPOCH;
             self.commit(Vec::new());
         }
@@ -252,17 +252,23 @@ impl Writer {
         serde_json::to_vec(&record).unwrap_or_default()
     }
 
-    fn append(&mut self, batch: &[Write]) -> io::Result<Vec<Receipt>> {
+    fn append(&mut self, batch: &[Write], with_gap: bool) -> io::Result<Vec<Receipt>> {
         let now = self.clock.now();
         let time = timestamp(now);
         let mut link = self.link;
         self.buffer.clear();
+        let lost_ends = self.status.lost_ends.load(Ordering::Relaxed);
+        let gap = with_gap && self.has_gap();
+        if gap {
+            let body = serde_json::json!({"refused": self.refused, "lost_ends": lost_ends}).to_string();
+            write_line(&mut self.buffer, &mut link, &time, Kind::Gap, body.as_bytes());
+        }
         let mut receipts = Vec::with_capacity(batch.len());
         for write in batch {
             write_line(&mut self.buffer, &mut link, &time, write.kind, &write.body);
             receipts.push(Receipt { seq: link.next_seq.saturating_sub(1), hash: link.prev });
         }
-        self.unsigned = self.unsigned.saturating_add(batch.len() as u64);
+        self.unsigned = self.unsigned.saturating_add(batch.len() as u64).saturating_add(u64::from(gap));
         let head = if self.head_is_due() { self.write_head(&mut link, &time) } else { None };
         let file = self.file.as_mut().ok_or(io::ErrorKind::NotFound)?;
         file.write_at(self.length, &self.buffer)?;
@@ -272,6 +278,10 @@ impl Writer {
         }
         self.length = self.length.saturating_add(self.buffer.len() as u64);
         self.link = link;
+        if gap {
+            self.refused = 0;
+            self.status.lost_ends.fetch_sub(lost_ends, Ordering::Relaxed);
+        }
         self.status.records.fetch_add(receipts.len() as u64, Ordering::Relaxed);
         if self.buffer.capacity() > 4 * BATCH_BYTES {
             self.buffer = Vec::new();
@@ -282,6 +292,11 @@ impl Writer {
             self.publish(head);
         }
         Ok(receipts)
+    }
+
+    /// Records were refused, or ends lost, and the log does not say so yet.
+    fn has_gap(&self) -> bool {
+        self.refused > 0 || self.status.lost_ends.load(Ordering::Relaxed) > 0
     }
 
     fn head_is_due(&self) -> bool {
@@ -331,7 +346,7 @@ impl Writer {
     /// After a failed write: cuts off what was never acknowledged, and states the gap.
     fn resume(&mut self) -> io::Result<()> {
         self.cut_back()?;
-        self.append_gap()?;
+        self.append(&[], true)?;
         self.recovered();
         Ok(())
     }
@@ -351,19 +366,6 @@ impl Writer {
         Ok(())
     }
 
-    fn append_gap(&mut self) -> io::Result<()> {
-        let lost_ends = self.status.lost_ends.swap(0, Ordering::Relaxed);
-        let body = serde_json::json!({"refused": self.refused, "lost_ends": lost_ends});
-        let gap =
-            Write { kind: Kind::Gap, body: body.to_string().into_bytes(), reserved: true, ack: None, permit: None };
-        if let Err(error) = self.append(&[gap]) {
-            self.status.lost_ends.fetch_add(lost_ends, Ordering::Relaxed);
-            return Err(error);
-        }
-        self.refused = 0;
-        Ok(())
-    }
-
     fn recovered(&mut self) {
         tracing::warn!("the audit log can be written again");
         self.health = Health::Good;
@@ -374,7 +376,7 @@ impl Writer {
     fn leave_reserve(&mut self) -> io::Result<()> {
         self.keep_reserve()?;
         self.cut_back()?;
-        self.append_gap()?;
+        self.append(&[], true)?;
         self.recovered();
         Ok(())
     }
@@ -388,7 +390,7 @@ impl Writer {
         if !is_full(error) {
             return self.refuse(reserved, error);
         }
-        match self.enter_reserve().and_then(|()| self.append(&reserved)) {
+        match self.enter_reserve().and_then(|()| self.append(&reserved, false)) {
             Ok(receipts) => acknowledge(reserved, receipts),
             Err(error) => self.refuse(reserved, &error),
         }
@@ -447,6 +449,7 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// `seq:hash`.
 impl std::fmt::Display for Receipt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.seq, hex(&self.hash))
