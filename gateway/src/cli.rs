@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod certs;
 pub mod config;
+pub mod run;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ enum Verb {
     Certs(certs::Args),
     /// The configuration's format, and what a change would alter.
     Config(config::Args),
+    /// The gateway.
+    Run(run::Args),
 }
 
 /// Exit codes of every verb (product.md section 2).
@@ -43,6 +46,7 @@ impl Cli {
             Verb::Audit(args) => audit::run(args),
             Verb::Certs(args) => certs::run(args),
             Verb::Config(args) => config::run(args),
+            Verb::Run(args) => run::run(&args),
         }
     }
 }

@@ -76,6 +76,8 @@ pub struct Connection {
 #[derive(Debug)]
 pub struct Request {
     pub method: Method,
+    /// `Host`, or `:authority` on HTTP/2.
+    pub authority: Option<String>,
     /// The raw path, starting with `/`.
     pub path: String,
     /// The raw query, without `?`.

@@ -10,6 +10,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use uuid::Uuid;
 
+use crate::identify::error::IdentifyError;
 use crate::listen::Answer;
 use crate::listen::front::FrontRefusal;
 
@@ -47,6 +48,12 @@ impl From<FrontRefusal> for Refusal {
             FrontRefusal::MethodNotAllowed => Reason::MethodNotAllowed,
             FrontRefusal::HeaderTooLarge | FrontRefusal::BodyTooLarge => Reason::RequestTooLarge,
         })
+    }
+}
+
+impl From<IdentifyError> for Refusal {
+    fn from(error: IdentifyError) -> Self {
+        Self { challenges: error.challenge(None).into_iter().collect(), ..Self::from(error.reason()) }
     }
 }
 
@@ -91,6 +98,7 @@ pub fn status(reason: Reason) -> StatusCode {
         Reason::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
         Reason::UpstreamUnintelligible | Reason::UpstreamUnavailable => StatusCode::BAD_GATEWAY,
         Reason::Overloaded
+        | Reason::UpstreamBusy
         | Reason::ConsentSourceUnavailable
         | Reason::IssuerUnavailable
         | Reason::AuditUnavailable
@@ -136,6 +144,7 @@ fn issue_code(reason: Reason) -> &'static str {
         Reason::UpstreamUnintelligible => "exception",
         Reason::Overloaded
         | Reason::UpstreamUnavailable
+        | Reason::UpstreamBusy
         | Reason::ConsentSourceUnavailable
         | Reason::IssuerUnavailable
         | Reason::AuditUnavailable

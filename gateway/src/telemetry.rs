@@ -5,7 +5,7 @@
 
 mod metrics;
 
-pub use metrics::{Metrics, MetricsError};
+pub use metrics::{Metrics, MetricsError, RequestLabels};
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;

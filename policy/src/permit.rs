@@ -176,6 +176,23 @@ impl Permit {
         self.judge(set, memo, facts, facts.labels.union(labels), question)
     }
 
+    /// May a reference to this record be shown in another one? By labels and consents alone: a record outside the
+    /// caller's scopes may be named, a protected one may not.
+    pub fn mention(
+        &self,
+        set: &PolicySet,
+        memo: &mut Memo,
+        facts: &ResourceFacts,
+        consent: &ConsentOutcome,
+    ) -> Disclosure {
+        if set.epoch() != self.epoch {
+            return Disclosure::withhold(Reason::PolicyError);
+        }
+        let bases: Vec<&str> = self.bases.iter().map(String::as_str).collect();
+        let key = self.key(facts, facts.labels, consent, &bases);
+        self.remember(set, memo, key)
+    }
+
     fn judge(
         &self,
         set: &PolicySet,
@@ -192,12 +209,23 @@ impl Permit {
         if let Err(reason) = self.within_scope(facts, question, &bases) {
             return Disclosure::withhold(reason);
         }
+        let key = self.key(facts, labels, question.consent, &bases);
+        self.remember(set, memo, key)
+    }
+
+    fn remember(&self, set: &PolicySet, memo: &mut Memo, key: Record) -> Disclosure {
+        let remembered = memo.0.entry(key).or_insert_with(|| (self.ask(set, &key), 0));
+        remembered.1 = remembered.1.saturating_add(1);
+        remembered.0.clone()
+    }
+
+    fn key(&self, facts: &ResourceFacts, labels: LabelSet, consent: &ConsentOutcome, bases: &[&str]) -> Record {
         let labels = if facts.unknown_labels > 0 { labels.with(Label::UNKNOWN) } else { labels };
-        let permitted = matches!(question.consent, ConsentOutcome::Permit { .. });
-        let key = Record {
+        let permitted = matches!(consent, ConsentOutcome::Permit { .. });
+        Record {
             kind: facts.kind,
             labels,
-            consent: match question.consent {
+            consent: match consent {
                 ConsentOutcome::Permit { .. } => ConsentState::Permits,
                 ConsentOutcome::Deny { .. } => ConsentState::Denies,
                 ConsentOutcome::Silent => ConsentState::Silent,
@@ -205,13 +233,10 @@ impl Permit {
             // The consent engine permits these on a consent of their own alone (consent, rule 5).
             notes_consent: permitted && NOTES.iter().any(|note| labels.contains(*note)),
             proceedings_consent: permitted && self.purpose() == PurposeOfUse::Hlegal,
-            patient: self.relation(facts, &bases),
-            emergency_patient: self.about(facts, self.judge.emergency.as_ref(), &bases),
-            court_order: self.ordered(facts, &bases),
-        };
-        let remembered = memo.0.entry(key).or_insert_with(|| (self.ask(set, &key), 0));
-        remembered.1 = remembered.1.saturating_add(1);
-        remembered.0.clone()
+            patient: self.relation(facts, bases),
+            emergency_patient: self.about(facts, self.judge.emergency.as_ref(), bases),
+            court_order: self.ordered(facts, bases),
+        }
     }
 
     /// Does a scope grant this record, in a context whose patient it belongs to?

@@ -48,6 +48,7 @@ pub enum Reason {
     // neighbours
     UpstreamUnintelligible,
     UpstreamUnavailable,
+    UpstreamBusy,
     ConsentSourceUnavailable,
     IssuerUnavailable,
     AuditUnavailable,
@@ -95,6 +96,7 @@ impl Reason {
         Self::LabelWouldBeLowered,
         Self::UpstreamUnintelligible,
         Self::UpstreamUnavailable,
+        Self::UpstreamBusy,
         Self::ConsentSourceUnavailable,
         Self::IssuerUnavailable,
         Self::AuditUnavailable,
@@ -147,6 +149,7 @@ impl Reason {
             Self::LabelWouldBeLowered => "label-would-be-lowered",
             Self::UpstreamUnintelligible => "upstream-unintelligible",
             Self::UpstreamUnavailable => "upstream-unavailable",
+            Self::UpstreamBusy => "upstream-busy",
             Self::ConsentSourceUnavailable => "consent-source-unavailable",
             Self::IssuerUnavailable => "issuer-unavailable",
             Self::AuditUnavailable => "audit-unavailable",

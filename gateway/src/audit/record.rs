@@ -357,7 +357,8 @@ pub fn exception(reason: Reason) -> Option<&'static str> {
         | Reason::UnsupportedMediaType
         | Reason::RequestTooLarge
         | Reason::UpstreamUnintelligible
-        | Reason::UpstreamUnavailable => INFEASIBLE,
+        | Reason::UpstreamUnavailable
+        | Reason::UpstreamBusy => INFEASIBLE,
         Reason::RateLimited | Reason::Overloaded => PERFORMANCE,
     }
 }

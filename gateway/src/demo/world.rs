@@ -17,6 +17,8 @@ use crate::demo::client::HttpsClient;
 use crate::demo::ehr::EhrServer;
 use crate::demo::files::{Site, prepare_directory};
 use crate::demo::pki::{DemoPki, identity};
+use crate::reload::Timing;
+use crate::serve::{Running, prepare};
 
 /// Everything but the gateway: the EHR, the issuer, the apps, and the files that the gateway is to run on.
 #[derive(Debug)]
@@ -170,6 +172,24 @@ impl Neighbours {
     /// Writes Amara Osei's revocation of her consent into the EHR, behind the gateway's back.
     pub fn revoke_consent(&self, now: time::OffsetDateTime) {
         self.ehr.put(crate::demo::patients::consents::revoked(now));
+    }
+}
+
+/// The demo's neighbours with a gateway between them.
+#[derive(Debug)]
+pub struct World {
+    pub neighbours: Neighbours,
+    pub gateway: Running,
+}
+
+impl World {
+    /// Starts everything on loopback and writes `demo.json`.
+    pub async fn start(dir: &Path, listen: Option<SocketAddr>) -> anyhow::Result<Self> {
+        let neighbours = Neighbours::start(dir, listen).await?;
+        let prepared = prepare(&neighbours.config_file(), Arc::new(SystemClock), Timing::default())?;
+        let gateway = prepared.serve()?;
+        neighbours.write_demo_json()?;
+        Ok(Self { neighbours, gateway })
     }
 }
 

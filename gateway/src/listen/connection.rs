@@ -90,6 +90,8 @@ impl ConnectionApp {
         let target = front::inspect(head, raw.as_deref(), self.listener.bounds.header_bytes)?;
         let method = head.method.clone();
         let headers = head.headers.clone();
+        let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+        let authority = host.or_else(|| head.uri.authority().map(|authority| authority.as_str().to_owned()));
         let declared = front::declared_length(&headers)?;
         if declared.is_some_and(|length| length > self.listener.bounds.request_bytes as u64) {
             return Err(FrontRefusal::BodyTooLarge);
@@ -101,7 +103,7 @@ impl ConnectionApp {
             Ok(body) => body?,
             Err(_) => return Err(FrontRefusal::TooSlow),
         };
-        Ok(Request { method, path: target.path, query: target.query, headers, body })
+        Ok(Request { method, authority, path: target.path, query: target.query, headers, body })
     }
 
     async fn read_body(&self, session: &mut ServerSession) -> Result<Bytes, FrontRefusal> {

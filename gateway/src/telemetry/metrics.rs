@@ -139,8 +139,9 @@ impl Metrics {
         self.decisions.add(1, &attributes);
     }
 
-    pub fn redaction(&self, label: &'static str, level: &'static str, count: u64) {
-        self.redactions.add(count, &[KeyValue::new("label", label), KeyValue::new("level", level)]);
+    /// `label` is the code of a known label.
+    pub fn redaction(&self, label: &str, level: &'static str, count: u64) {
+        self.redactions.add(count, &[KeyValue::new("label", label.to_owned()), KeyValue::new("level", level)]);
     }
 
     pub fn consent_evaluation(&self, outcome: &'static str) {

@@ -37,6 +37,12 @@ fn consent(id: &str, patient: &str, decision: &str, now: OffsetDateTime) -> Valu
             "authority": "https://www.hhs.gov/",
             "uri": "https://www.ecfr.gov/current/title-42/chapter-I/subchapter-A/part-2",
         }],
+        // 2.31(a)(8): signed, which R4 shows by who verified it.
+        "verification": [{
+            "verified": true,
+            "verifiedWith": {"reference": format!("Patient/{patient}")},
+            "verificationDate": day(-60),
+        }],
         "provision": {
             "type": decision,
             "period": {"start": day(-60), "end": day(300)},

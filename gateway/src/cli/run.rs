@@ -1,0 +1,116 @@
+//! `fhirwall run`: the gateway on pingora's server.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
+
+use crate::clock::SystemClock;
+use crate::reload::{Timing, hangups};
+use crate::serve::{Ending, prepare};
+use crate::telemetry::Telemetry;
+
+/// Serves until SIGTERM or SIGINT; SIGHUP looks at the files again.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The gateway's configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub fn run(args: &Args) -> ExitCode {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(threads.min(2)).enable_all().build()
+    else {
+        anstream::eprintln!("the system gives no threads");
+        return ExitCode::from(super::exit::OUT_OF_REACH);
+    };
+    let guard = runtime.enter();
+    let filter = std::env::var("FHIRWALL_LOG").unwrap_or_else(|_| "info".to_owned());
+    let telemetry = match Telemetry::start(None, &filter) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return refused(&error),
+    };
+    let prepared = match prepare(&args.config, Arc::new(SystemClock), Timing::default()) {
+        Ok(prepared) => prepared,
+        Err(error) => return refused(&error),
+    };
+    let shutdown = prepared.live.current().generation.config.gateway.shutdown.clone();
+    runtime.spawn(async_hangups(prepared.trigger.clone()));
+    let (services, ending) = match prepared.into_parts() {
+        Ok(parts) => parts,
+        Err(error) => return refused(&error),
+    };
+    drop(guard);
+    let mut server = Server::new_with_opt_and_conf(
+        None,
+        ServerConf {
+            threads,
+            grace_period_seconds: Some(0),
+            graceful_shutdown_timeout_seconds: Some(1),
+            ..ServerConf::default()
+        },
+    );
+    server.bootstrap();
+    for service in services {
+        server.add_service(service);
+    }
+    let signal = Ends {
+        ending: Mutex::new(Some(ending)),
+        linger: shutdown.linger,
+        drain: shutdown.drain,
+        runtime: runtime.handle().clone(),
+    };
+    server.run(RunArgs { shutdown_signal: Box::new(signal) });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    telemetry.stop();
+    ExitCode::SUCCESS
+}
+
+fn refused(error: &dyn std::error::Error) -> ExitCode {
+    anstream::eprintln!("{}", crate::serve::chain(error));
+    ExitCode::from(super::exit::USAGE)
+}
+
+async fn async_hangups(trigger: crate::reload::Trigger) {
+    if let Err(error) = hangups(trigger).await {
+        tracing::warn!(%error, "SIGHUP is not heard; changes of the files still are");
+    }
+}
+
+/// Waits for the end, drains, and only then tells pingora to stop.
+struct Ends {
+    ending: Mutex<Option<Ending>>,
+    linger: Duration,
+    drain: Duration,
+    runtime: tokio::runtime::Handle,
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Ends {
+    async fn recv(&self) -> ShutdownSignal {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            return ShutdownSignal::FastShutdown;
+        };
+        let linger = tokio::select! {
+            _ = terminate.recv() => self.linger,
+            _ = interrupt.recv() => Duration::ZERO,
+        };
+        tracing::info!("ending: readiness is off, requests under way are finished");
+        if let Some(ending) = self.ending.lock().await.take() {
+            let drain = self.drain;
+            let ended = self.runtime.spawn(async move { ending.end(linger, drain).await });
+            if ended.await.is_err() {
+                tracing::error!("the end was not orderly");
+            }
+        }
+        ShutdownSignal::FastShutdown
+    }
+}

@@ -1,0 +1,285 @@
+//! Stage 5, second moment: gather what the judgement of an answer needs, and judge every resource in it.
+//!
+//! Policy is pure. What it cannot know is fetched here: the consents of every patient in the answer, and the labels of
+//! instances that the answer refers to without holding them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use fhir_profiles::engine::{Document, Judge, Place, ResourceFacts, Verdict};
+use fhir_profiles::ids::{InstanceId, LogicalId, ResourceType};
+use fhir_profiles::label::LabelSet;
+use fhir_profiles::reference::Reference;
+use fhir_profiles::search::{Query, matches};
+use fhirwall_policy::cedar::PolicySet;
+use fhirwall_policy::consent::{ConsentBook, ConsentOutcome, evaluate};
+use fhirwall_policy::permit::{Disclosure, DisclosureFacts, Memo, Permit};
+use fhirwall_policy::reason::Reason;
+use fhirwall_policy::scope::Constraint;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::resolve::Known;
+
+/// The consents of the patients of an answer. A patient who is not in it has none that speak.
+pub type Consents = HashMap<LogicalId, Arc<ConsentBook>>;
+
+/// Why something was withheld, for the record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Rule {
+    pub reason: Reason,
+    pub policies: Arc<[String]>,
+}
+
+/// The patients that a resource is about, by their ids on this server.
+pub fn patients_of<'a>(facts: &'a ResourceFacts, bases: &[&str]) -> Vec<&'a LogicalId> {
+    let mut patients: Vec<&LogicalId> = facts
+        .patients
+        .iter()
+        .filter_map(|reference| reference.on_server(bases))
+        .filter(|instance| instance.kind == ResourceType::PATIENT)
+        .map(|instance| &instance.id)
+        .collect();
+    if facts.kind == ResourceType::PATIENT
+        && facts.place != Place::Contained
+        && let Some(id) = &facts.id
+    {
+        patients.push(id);
+    }
+    patients.sort();
+    patients.dedup();
+    patients
+}
+
+/// Instances that the answer refers to and does not hold. A patient whom the answer is about is no secret of the answer.
+pub fn references_to_resolve(document: &Document<'_>, bases: &[&str]) -> HashSet<InstanceId> {
+    let held: HashSet<InstanceId> = document
+        .resources()
+        .iter()
+        .filter(|facts| facts.place != Place::Contained)
+        .filter_map(|facts| Some(InstanceId { kind: facts.kind, id: facts.id.clone()? }))
+        .collect();
+    let subjects: HashSet<&LogicalId> =
+        document.resources().iter().flat_map(|facts| patients_of(facts, bases)).collect();
+    document
+        .references()
+        .filter_map(|reference| reference.on_server(bases))
+        .filter(|instance| !held.contains(*instance))
+        .filter(|instance| !(instance.kind == ResourceType::PATIENT && subjects.contains(&instance.id)))
+        .cloned()
+        .collect()
+}
+
+/// What an answer is judged with.
+#[derive(Debug)]
+pub struct Judgement<'a> {
+    pub policies: &'a PolicySet,
+    pub permit: &'a Permit,
+    pub bases: &'a [&'a str],
+    pub consents: &'a Consents,
+    pub known: &'a HashMap<InstanceId, Known>,
+    /// Is all Part 2 data locked down?
+    pub part2_locked: bool,
+}
+
+/// The verdicts on one document, ready for the engine.
+#[derive(Debug)]
+pub struct Verdicts {
+    resources: Vec<Verdict>,
+    elements: HashMap<(u32, LabelSet), Verdict>,
+    references: HashMap<InstanceId, Verdict>,
+    rules: Vec<Rule>,
+    /// The policies that permitted something.
+    pub policies: Vec<String>,
+    /// The consents that justified or refused something.
+    pub consents: Vec<String>,
+    /// Shown on the basis of a consent: the notice of 42 CFR 2.32 travels with it.
+    pub by_consent: bool,
+    links: HashMap<(String, String), String>,
+    bases: Vec<String>,
+}
+
+impl Judgement<'_> {
+    /// Judges every resource of the document, every labelled element, and every reference that leaves it.
+    pub fn judge(&self, document: &Document<'_>) -> Verdicts {
+        let mut verdicts = Verdicts {
+            resources: Vec::with_capacity(document.resources().len()),
+            elements: HashMap::new(),
+            references: HashMap::new(),
+            rules: Vec::new(),
+            policies: self.permit.policies().to_vec(),
+            consents: Vec::new(),
+            by_consent: false,
+            links: HashMap::new(),
+            bases: self.bases.iter().map(|base| (*base).to_owned()).collect(),
+        };
+        let mut memo = Memo::default();
+        let mut outcomes: HashMap<(Vec<LogicalId>, ResourceType, LabelSet), ConsentOutcome> = HashMap::new();
+        for (index, facts) in (0u32..).zip(document.resources()) {
+            let patients = self.patients(document, facts);
+            let mut outcome = |labels: LabelSet| {
+                outcomes
+                    .entry((patients.clone(), facts.kind, labels))
+                    .or_insert_with(|| self.consent(&patients, facts.kind, labels))
+                    .clone()
+            };
+            let body = document.bytes_of(index);
+            let matches = |constraint: &Constraint| constraint_holds(body, facts.kind, constraint, self.bases);
+            let consent = outcome(facts.labels);
+            let question = DisclosureFacts { consent: &consent, matches: &matches };
+            let disclosure = self
+                .locked(facts.labels)
+                .unwrap_or_else(|| self.permit.disclose(self.policies, &mut memo, facts, &question));
+            let verdict = verdicts.note(&disclosure, &consent);
+            verdicts.resources.push(verdict);
+            for labels in &facts.inline {
+                let consent = outcome(facts.labels.union(*labels));
+                let question = DisclosureFacts { consent: &consent, matches: &matches };
+                let disclosure = self
+                    .locked(*labels)
+                    .unwrap_or_else(|| self.permit.element(self.policies, &mut memo, facts, *labels, &question));
+                let verdict = verdicts.note(&disclosure, &consent);
+                verdicts.elements.insert((index, *labels), verdict);
+            }
+        }
+        let subjects = document.resources().iter().flat_map(|facts| patients_of(facts, self.bases));
+        for id in subjects {
+            let instance = InstanceId { kind: ResourceType::PATIENT, id: id.clone() };
+            verdicts.references.insert(instance, Verdict::Show);
+        }
+        for (instance, known) in self.known {
+            let verdict = match known {
+                Known::Missing => verdicts.withhold(Reason::NotFound, Arc::new([])),
+                Known::Facts(facts) => {
+                    let patients: Vec<LogicalId> = patients_of(facts, self.bases).into_iter().cloned().collect();
+                    let consent = self.consent(&patients, facts.kind, facts.labels);
+                    let disclosure = self
+                        .locked(facts.labels)
+                        .unwrap_or_else(|| self.permit.mention(self.policies, &mut memo, facts, &consent));
+                    verdicts.note(&disclosure, &consent)
+                }
+            };
+            verdicts.references.insert(instance.clone(), verdict);
+        }
+        verdicts
+    }
+
+    fn locked(&self, labels: LabelSet) -> Option<Disclosure> {
+        let part2 = labels.contains(fhir_profiles::label::Label::PART2);
+        (self.part2_locked && part2)
+            .then(|| Disclosure::Withhold { reason: Reason::LabelWithheld, policies: Arc::new([]) })
+    }
+
+    /// The patients of a resource; a contained one shares those of its container.
+    fn patients(&self, document: &Document<'_>, facts: &ResourceFacts) -> Vec<LogicalId> {
+        let own = patients_of(facts, self.bases);
+        if !own.is_empty() || facts.place != Place::Contained {
+            return own.into_iter().cloned().collect();
+        }
+        let container = facts.parent.and_then(|at| document.resources().get(usize::try_from(at).ok()?));
+        container.map(|container| self.patients(document, container)).unwrap_or_default()
+    }
+
+    /// What the consents of all these patients say: one denial denies, and all must permit.
+    fn consent(&self, patients: &[LogicalId], kind: ResourceType, labels: LabelSet) -> ConsentOutcome {
+        let mut justified = Vec::new();
+        for patient in patients {
+            let Some(book) = self.consents.get(patient) else { return ConsentOutcome::Silent };
+            match evaluate(book, &self.permit.consent_question(patient, kind, labels)) {
+                ConsentOutcome::Permit { consents } => justified.extend(consents),
+                ConsentOutcome::Deny { consents } => return ConsentOutcome::Deny { consents },
+                ConsentOutcome::Silent => return ConsentOutcome::Silent,
+            }
+        }
+        if patients.is_empty() { ConsentOutcome::Silent } else { ConsentOutcome::Permit { consents: justified } }
+    }
+}
+
+/// A granular scope's constraint on the body of a record; what cannot be evaluated does not hold (digest 1.4).
+fn constraint_holds(body: &[u8], kind: ResourceType, constraint: &Constraint, bases: &[&str]) -> bool {
+    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let criteria: Vec<String> = constraint
+        .0
+        .iter()
+        .map(|criterion| format!("{}={}", encoded(&criterion.name), encoded(&criterion.value)))
+        .collect();
+    Query::criteria(kind, &criteria.join("&")).is_ok_and(|query| matches(body, kind, &query, bases).unwrap_or(false))
+}
+
+impl Verdicts {
+    /// The links that may be shown: by relation and upstream URL, what the client sees instead.
+    pub fn show_link(&mut self, relation: &str, url: &str, shown: String) {
+        self.links.insert((relation.to_owned(), url.to_owned()), shown);
+    }
+
+    /// What a rule number of the engine's removals means.
+    pub fn rule(&self, rule: u32) -> Option<&Rule> {
+        self.rules.get(usize::try_from(rule).ok()?)
+    }
+
+    fn note(&mut self, disclosure: &Disclosure, consent: &ConsentOutcome) -> Verdict {
+        match consent {
+            ConsentOutcome::Permit { consents } | ConsentOutcome::Deny { consents } => {
+                for id in consents {
+                    add(&mut self.consents, id.as_str());
+                }
+            }
+            ConsentOutcome::Silent => {}
+        }
+        match disclosure {
+            Disclosure::Show { basis, policies, .. } => {
+                self.by_consent |= &**basis == "consent";
+                for policy in policies.iter() {
+                    add(&mut self.policies, policy);
+                }
+                Verdict::Show
+            }
+            Disclosure::Withhold { reason, policies } => self.withhold(*reason, Arc::clone(policies)),
+        }
+    }
+
+    fn withhold(&mut self, reason: Reason, policies: Arc<[String]>) -> Verdict {
+        let rule = Rule { reason, policies };
+        let at = self.rules.iter().position(|known| *known == rule).unwrap_or_else(|| {
+            self.rules.push(rule);
+            self.rules.len().saturating_sub(1)
+        });
+        Verdict::Withhold { rule: u32::try_from(at).unwrap_or(u32::MAX) }
+    }
+}
+
+fn add(list: &mut Vec<String>, item: &str) {
+    if !list.iter().any(|known| known == item) {
+        list.push(item.to_owned());
+    }
+}
+
+/// What was never judged is withheld.
+const UNJUDGED: Verdict = Verdict::Withhold { rule: u32::MAX };
+
+impl Judge for Verdicts {
+    fn resource(&self, index: u32, _facts: &ResourceFacts) -> Verdict {
+        usize::try_from(index).ok().and_then(|at| self.resources.get(at)).copied().unwrap_or(UNJUDGED)
+    }
+
+    fn element(&self, index: u32, _facts: &ResourceFacts, labels: LabelSet) -> Verdict {
+        self.elements.get(&(index, labels)).copied().unwrap_or(UNJUDGED)
+    }
+
+    fn reference(&self, target: &Reference) -> Verdict {
+        let bases: Vec<&str> = self.bases.iter().map(String::as_str).collect();
+        match target.on_server(&bases) {
+            // Beyond the bound of look-ups nothing is known of it, and it goes (rule 14).
+            Some(instance) => match self.references.get(instance) {
+                Some(verdict) => *verdict,
+                None => UNJUDGED,
+            },
+            // It names no record of this server.
+            None => Verdict::Show,
+        }
+    }
+
+    fn link(&self, relation: &str, url: &str) -> Option<String> {
+        self.links.get(&(relation.to_owned(), url.to_owned())).cloned()
+    }
+}

@@ -1,0 +1,198 @@
+//! One generation of the configuration, ready to serve: built whole or not at all, then never changed.
+
+mod files;
+
+use std::sync::Arc;
+
+use fhir_profiles::engine::Limits;
+use fhir_profiles::label::{Label, LabelKind};
+use fhir_profiles::labeller::{LabelMapping, Labeller, LabellerConfig};
+use fhirwall_certs::server::ServerTls;
+use fhirwall_policy::cedar::PolicySet;
+use fhirwall_policy::decide::{EndpointFacts, EndpointRole};
+
+pub use files::BuildError;
+
+use crate::config::{self, Config};
+use crate::consents::{ConsentSource, FetchedConsents, Settings, UpstreamFetch};
+use crate::forward::{NoCredential, Upstream, UpstreamCredential};
+use crate::identify::Identifier;
+use crate::identify::dpop::Nonces;
+use crate::links::Sealer;
+use crate::resolve::Resolver;
+use crate::schedule::Schedule;
+use crate::shared::Shared;
+
+/// Everything that a request is judged and served with.
+#[derive(Debug)]
+pub struct Generation {
+    pub number: u64,
+    pub built: time::OffsetDateTime,
+    pub config: Config,
+    pub policies: Arc<PolicySet>,
+    pub identifier: Identifier,
+    pub endpoints: Vec<Endpoint>,
+    pub sealer: Sealer,
+    pub limits: Limits,
+    /// By listener, in the order of the configuration.
+    pub listeners: Vec<ServerTls>,
+}
+
+/// One FHIR endpoint.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// What policy knows of it; its `bases` are all that it is called by.
+    pub facts: EndpointFacts,
+    /// What clients see, without a slash at the end.
+    pub base_url: String,
+    /// Host and port of `base_url`, as a `Host` header carries it.
+    pub authority: String,
+    /// The path of `base_url`, without a slash at the end.
+    pub base_path: String,
+    pub labeller: Labeller,
+    pub upstream: Arc<Upstream>,
+    pub consents: Arc<dyn ConsentSource>,
+    pub resolver: Resolver,
+    pub schedule: Schedule,
+}
+
+impl Generation {
+    /// Builds a generation from a checked configuration. Nothing is served by it until it is complete.
+    pub fn build(number: u64, config: Config, shared: &Shared) -> Result<Self, BuildError> {
+        let gateway = Arc::clone(&config.gateway);
+        let texts: Vec<(String, String)> = config
+            .policies
+            .iter()
+            .filter(|file| file.name.ends_with(".cedar"))
+            .map(|file| (file.name.clone(), file.text.clone()))
+            .collect();
+        let policies = PolicySet::load(&texts).map_err(|problems| {
+            BuildError::Policies(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        })?;
+        let endpoints =
+            gateway.endpoints.iter().map(|one| endpoint(one, &gateway, shared)).collect::<Result<Vec<_>, _>>()?;
+        let listeners = gateway
+            .listeners
+            .iter()
+            .map(|listener| files::server_tls(&listener.tls, &format!("listener {}", listener.address)))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            number,
+            built: shared.clock.now(),
+            policies: Arc::new(policies),
+            identifier: identifier(&config, shared)?,
+            endpoints,
+            sealer: sealer(&gateway.keys)?,
+            limits: Limits {
+                max_bytes: gateway.limits.response_bytes.bytes(),
+                max_depth: u16::try_from(gateway.limits.json_depth.get()).unwrap_or(u16::MAX),
+                max_resources: gateway.limits.bundle_entries.get().saturating_mul(4),
+            },
+            listeners,
+            config,
+        })
+    }
+
+    /// The endpoint that serves this path under this authority.
+    pub fn endpoint(&self, authority: &str, path: &str) -> Option<&Endpoint> {
+        self.endpoints.iter().filter(|endpoint| endpoint.authority.eq_ignore_ascii_case(authority)).find(|endpoint| {
+            path.strip_prefix(endpoint.base_path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+}
+
+fn endpoint(one: &config::Endpoint, gateway: &config::Gateway, shared: &Shared) -> Result<Endpoint, BuildError> {
+    let refused = |what: &str| BuildError::Endpoint { endpoint: one.name.clone(), what: what.to_owned() };
+    let tls = files::upstream_tls(&one.upstream, &format!("endpoint {}", one.name))?;
+    let response_bytes = gateway.limits.response_bytes.bytes();
+    let bases: Vec<String> = one.upstream.urls.iter().map(|url| url.base().to_owned()).collect();
+    let upstream = Arc::new(Upstream::new(
+        tls,
+        bases.clone(),
+        one.upstream.timeout,
+        response_bytes,
+        credential(&one.upstream.auth).map_err(|what| refused(&what))?,
+    ));
+    let base_url = one.base_url.base().to_owned();
+    let host = one.base_url.host_str().ok_or_else(|| refused("base_url has no host"))?;
+    let authority = one.base_url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let role = match one.part2.role {
+        config::Part2Role::Program => EndpointRole::Program,
+        config::Part2Role::Recipient => EndpointRole::Recipient,
+    };
+    let fetch: Arc<dyn UpstreamFetch> = Arc::clone(&upstream) as Arc<dyn UpstreamFetch>;
+    let consents = Settings { cache: gateway.consent.cache, ..Settings::default() };
+    let facts_bases: Vec<String> = std::iter::once(base_url.clone()).chain(bases).collect();
+    Ok(Endpoint {
+        labeller: labeller(&gateway.labels, &facts_bases)?,
+        facts: EndpointFacts { name: one.name.clone(), role, bases: facts_bases.clone() },
+        base_path: one.base_path().to_owned(),
+        base_url,
+        authority,
+        consents: Arc::new(FetchedConsents::new(fetch, &facts_bases, consents)),
+        resolver: Resolver::new(Arc::clone(&upstream), Arc::clone(&shared.clock)),
+        upstream,
+        schedule: Schedule::default(),
+    })
+}
+
+fn credential(auth: &config::UpstreamAuth) -> Result<Arc<dyn UpstreamCredential>, String> {
+    match auth {
+        config::UpstreamAuth::None => Ok(Arc::new(NoCredential)),
+        config::UpstreamAuth::HeaderFile { .. } | config::UpstreamAuth::BackendService { .. } => {
+            Err("this kind of upstream authorization is not available yet; use mTLS".to_owned())
+        }
+    }
+}
+
+fn identifier(config: &Config, shared: &Shared) -> Result<Identifier, BuildError> {
+    let refused = |what: String| BuildError::Issuer { issuer: "issuers".to_owned(), what };
+    let configs = config.gateway.issuer_configs().map_err(|problems| refused(problems.to_string()))?;
+    let mut issuers = Vec::with_capacity(configs.len());
+    for (issuer, config) in config.gateway.issuers.iter().zip(configs) {
+        issuers.push((config, files::issuer_client(issuer)?));
+    }
+    let mut nonce_key = [0u8; 32];
+    aws_lc_rs::rand::fill(&mut nonce_key).map_err(|_| refused("the system gives no random bytes".to_owned()))?;
+    Ok(Identifier::new(
+        issuers,
+        Arc::new(config.partners.clone()),
+        Arc::clone(&shared.replays),
+        Arc::clone(&shared.revocations),
+        Some(Nonces::new(&nonce_key)),
+        100_000,
+    ))
+}
+
+fn sealer(keys: &config::Keys) -> Result<Sealer, BuildError> {
+    let mut texts = Vec::with_capacity(keys.seal_files.len());
+    for path in &keys.seal_files {
+        let text = files::read_text(path)?;
+        // One at a time first, so that the message names the file.
+        Sealer::from_files([text.as_str()]).map_err(|source| BuildError::Seal { path: path.to_path_buf(), source })?;
+        texts.push(text);
+    }
+    Sealer::from_files(texts.iter().map(String::as_str))
+        .map_err(|source| BuildError::Seal { path: std::path::PathBuf::from("keys.seal_files"), source })
+}
+
+/// The labels configuration in the engine's form.
+fn labeller(labels: &config::Labels, bases: &[String]) -> Result<Labeller, BuildError> {
+    const KINDS: &[LabelKind] =
+        &[LabelKind::Confidentiality, LabelKind::Sensitivity, LabelKind::Law, LabelKind::Refrain];
+    let mut map = Vec::with_capacity(labels.map.len());
+    for mapping in &labels.map {
+        let read_as = Label::by_code(&mapping.counts_as, KINDS).ok_or_else(|| {
+            BuildError::Labels(format!(
+                "`{}` in labels.map is no security label; see docs/redaction.md",
+                mapping.counts_as
+            ))
+        })?;
+        map.push(LabelMapping { system: mapping.system.clone(), code: mapping.code.clone(), read_as });
+    }
+    let mut wanted = LabellerConfig { map, bases: bases.to_vec(), ..LabellerConfig::default() };
+    if !labels.sources.contains(&config::LabelSource::Codes) {
+        wanted.lists.clear();
+    }
+    Ok(Labeller::new(wanted))
+}

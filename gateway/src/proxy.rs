@@ -1,0 +1,311 @@
+//! The journey of a request: the one place that connects the stages.
+
+mod page;
+mod record;
+mod served;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use fhir_profiles::interaction::Interaction;
+use fhirwall_policy::decide::{Asked, Risk, decide};
+use fhirwall_policy::permit::Permit;
+use fhirwall_policy::reason::Reason;
+use fhirwall_policy::subject::Subject;
+use http::StatusCode;
+use time::OffsetDateTime;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::admit::Admitted;
+use crate::audit::{AuditUnavailable, Record};
+use crate::forward::{UpstreamAnswer, UpstreamFailure};
+use crate::generation::{Endpoint, Generation};
+use crate::identify::Presented;
+use crate::interpret::interpret;
+use crate::listen::front::FrontRefusal;
+use crate::listen::{Answer, Application, Connection, Request};
+use crate::redact::{Account, Stage};
+use crate::refusal::Refusal;
+use crate::reload::Live;
+use crate::shared::Shared;
+use record::Journal;
+
+/// The gateway, as its listeners see it.
+#[derive(Debug)]
+pub struct Gateway {
+    pub live: Arc<Live<Generation>>,
+    pub shared: Arc<Shared>,
+}
+
+#[async_trait]
+impl Application for Gateway {
+    async fn answer(&self, connection: &Connection, request: Request) -> Answer {
+        let numbered = self.live.current();
+        let generation = &numbered.generation;
+        let mut journey = Journey {
+            shared: &self.shared,
+            now: self.shared.clock.now(),
+            started: Instant::now(),
+            journal: Journal::new(Uuid::now_v7(), connection),
+            generation,
+        };
+        let span = tracing::info_span!("request", decision = %journey.journal.decision);
+        let outcome = journey.walk(connection, &request).instrument(span).await;
+        journey.end(outcome).await
+    }
+
+    async fn refuse(&self, connection: &Connection, refusal: FrontRefusal) -> Answer {
+        let refusal = Refusal::from(refusal);
+        let journal = Journal::new(Uuid::now_v7(), connection);
+        self.shared.audit.refusals().count(refusal.reason, self.shared.clock.now());
+        journal.count(&self.shared, Err(refusal.reason), Duration::ZERO);
+        refusal.answer(journal.decision)
+    }
+}
+
+/// One request on its way through the stages.
+struct Journey<'a> {
+    shared: &'a Shared,
+    generation: &'a Generation,
+    now: OffsetDateTime,
+    started: Instant,
+    journal: Journal,
+}
+
+/// What the stages made of a request.
+enum Outcome {
+    /// An answer with nothing of a patient in it.
+    Public(Answer),
+    /// An answer to be recorded before it is sent.
+    Disclosure(Answer),
+}
+
+impl<'a> Journey<'a> {
+    async fn walk(&mut self, connection: &Connection, request: &Request) -> Result<Outcome, Refusal> {
+        let (endpoint, path) = self.route(request)?;
+        self.journal.endpoint(endpoint);
+        self.admit_address(connection.address.ip())?;
+        if path == "/metadata" {
+            return self.capabilities(endpoint, path, request).map(Outcome::Public);
+        }
+        let subject = self.stage("identify", self.identify(endpoint, connection, request)).await?;
+        self.journal.subject(&subject);
+        let interaction = self.measure("interpret", || interpret(endpoint, path, request))?;
+        let (interaction, cursor) = self.unseal(endpoint, &subject, interaction)?;
+        self.journal.interaction(&interaction);
+        let _admitted = self.stage("admit", self.admit(&subject, &interaction)).await?;
+        let part2_locked = self.lockdowns(endpoint, &subject).await?;
+        let permit = self.measure("decide", || self.decide(endpoint, &subject, &interaction))?;
+        self.journal.permit(&permit);
+        let upstream = page::upstream_request(&permit, cursor).ok_or(Reason::UnsupportedInteraction)?;
+        let _room = self.room().await?;
+        let answer = self.stage("forward", endpoint.upstream.exchange(&upstream)).await.map_err(failure)?;
+        check_status(&answer)?;
+        let stage = Stage {
+            generation: self.generation,
+            endpoint,
+            shared: self.shared,
+            permit: &permit,
+            now: self.now,
+            part2_locked,
+        };
+        let judged = self.stage("redact", stage.judge(&answer.body)).await?;
+        let link = |relation: &str, url: &str| self.link(endpoint, &subject, &interaction, relation, url);
+        let redacted = stage.write(judged, link);
+        endpoint.schedule.observe(self.started.elapsed());
+        let shown = match redacted {
+            Ok(shown) => shown,
+            Err((refusal, account)) => {
+                self.journal.account(account);
+                return Err(refusal);
+            }
+        };
+        self.admit_disclosure(&subject, &shown.account, shown.body.len()).await?;
+        self.journal.account(shown.account);
+        Ok(Outcome::Disclosure(served::resource(self.journal.decision, Bytes::from(shown.body))))
+    }
+
+    /// Finds the endpoint by host and path. Nothing else is served on a data listener.
+    fn route<'r>(&self, request: &'r Request) -> Result<(&'a Endpoint, &'r str), Refusal> {
+        let authority = request.authority.as_deref().unwrap_or_default();
+        let endpoint =
+            self.generation.endpoint(authority, &request.path).ok_or(Refusal::from(Reason::UnknownInteraction))?;
+        let path = request.path.strip_prefix(endpoint.base_path.as_str()).unwrap_or_default();
+        Ok((endpoint, path))
+    }
+
+    fn admit_address(&self, address: IpAddr) -> Result<(), Refusal> {
+        self.shared.admission.unidentified(address).map_err(|throttled| self.throttled(throttled))
+    }
+
+    async fn identify(
+        &self,
+        endpoint: &Endpoint,
+        connection: &Connection,
+        request: &Request,
+    ) -> Result<Subject, Refusal> {
+        let url = format!(
+            "{}{}",
+            endpoint.base_url,
+            request.path.strip_prefix(endpoint.base_path.as_str()).unwrap_or_default()
+        );
+        let presented = Presented {
+            peer: connection.peer.as_deref(),
+            headers: &request.headers,
+            method: &request.method,
+            url: &url,
+            query: request.query.as_deref(),
+            audience: Some(&endpoint.base_url),
+        };
+        self.generation.identifier.identify(&presented, self.now).await.map_err(Refusal::from)
+    }
+
+    async fn admit(&self, subject: &Subject, interaction: &Interaction) -> Result<Admitted, Refusal> {
+        let (class, entries) = served::route_class(interaction);
+        self.shared.admission.before(subject, class, entries).await.map_err(|throttled| self.throttled(throttled))
+    }
+
+    /// Room in memory for the answer, before the EHR is asked (rule 13).
+    async fn room(&self) -> Result<crate::admit::BytesInFlight, Refusal> {
+        self.shared.admission.hold_bytes(served::FIRST_ROOM).await.map_err(|throttled| self.throttled(throttled))
+    }
+
+    async fn admit_disclosure(&self, subject: &Subject, account: &Account, bytes: usize) -> Result<(), Refusal> {
+        let patients: Vec<&str> = account.patients.iter().map(String::as_str).collect();
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.shared.admission.disclosing(subject, &patients).await.map_err(|over| self.throttled(over))?;
+        self.shared.admission.sending(subject, bytes).await.map_err(|over| self.throttled(over))
+    }
+
+    fn throttled(&self, throttled: crate::admit::Throttled) -> Refusal {
+        self.shared.metrics.ratelimit_rejection(throttled.limit.as_str());
+        Refusal { retry_after: Some(throttled.retry_after), ..Refusal::from(throttled.reason()) }
+    }
+
+    /// Is this caller stopped, or all Part 2 data withheld?
+    async fn lockdowns(&self, endpoint: &Endpoint, subject: &Subject) -> Result<bool, Refusal> {
+        let lockdowns = self.shared.state.lockdowns().await.map_err(|_| Refusal::from(Reason::StateUnavailable))?;
+        let bearer = served::bearer(subject);
+        let live = || lockdowns.iter().filter(|lockdown| self.now < lockdown.until);
+        if live().any(|lockdown| lockdown.stops(bearer, &endpoint.facts.name)) {
+            return Err(Refusal::from(Reason::Lockdown));
+        }
+        Ok(live().any(crate::state::Lockdown::withholds_part2))
+    }
+
+    fn decide(&self, endpoint: &Endpoint, subject: &Subject, interaction: &Interaction) -> Result<Permit, Refusal> {
+        let asked = Asked { subject, interaction, endpoint: &endpoint.facts, risk: Risk::Low, now: self.now };
+        decide(&self.generation.policies, &asked).map_err(|denial| Refusal {
+            needed_scope: denial.needed_scope,
+            policies: denial.policies,
+            ..Refusal::from(denial.reason)
+        })
+    }
+
+    /// `GET metadata` is public (R4 http.html#capabilities): it says what this endpoint offers, nothing of a patient.
+    fn capabilities(&mut self, endpoint: &Endpoint, path: &str, request: &Request) -> Result<Answer, Refusal> {
+        let interaction = interpret(endpoint, path, request)?;
+        self.journal.interaction(&interaction);
+        Ok(served::resource(self.journal.decision, served::capability_statement(endpoint, self.generation)))
+    }
+
+    /// Records how the request ended, and only then lets the answer go.
+    async fn end(self, outcome: Result<Outcome, Refusal>) -> Answer {
+        let took = self.started.elapsed();
+        let answer = match outcome {
+            Ok(Outcome::Public(answer)) => {
+                self.journal.count(self.shared, Ok(answer.status), took);
+                return answer;
+            }
+            Ok(Outcome::Disclosure(answer)) => answer,
+            Err(refusal) => return self.refuse(refusal).await,
+        };
+        let recorded = self.measure_async("audit", self.record(self.journal.disclosure(&answer))).await;
+        match recorded {
+            Ok(_) => {
+                self.shared.metrics.audit_record();
+                self.journal.count(self.shared, Ok(answer.status), took);
+                Answer { ending: Some(self.journal.ending(Arc::clone(&self.shared.audit))), ..answer }
+            }
+            Err(_) => {
+                self.journal.count(self.shared, Err(Reason::AuditUnavailable), took);
+                Refusal::from(Reason::AuditUnavailable).answer(self.journal.decision)
+            }
+        }
+    }
+
+    async fn refuse(mut self, refusal: Refusal) -> Answer {
+        let reason = refusal.reason;
+        let mut visible = refusal.clone();
+        if self.journal.is_identified() {
+            let record = self.journal.refusal(&refusal);
+            if self.record(record).await.is_err() {
+                visible = Refusal::from(Reason::AuditUnavailable);
+            }
+        } else {
+            self.shared.audit.refusals().count(reason, self.now);
+        }
+        if reason.depends_on_stored_data() {
+            self.release_on_schedule().await;
+        }
+        self.journal.count(self.shared, Err(reason), self.started.elapsed());
+        visible.answer(self.journal.decision)
+    }
+
+    async fn record(&self, record: Record) -> Result<(), AuditUnavailable> {
+        self.shared.decisions.keep(&record);
+        self.shared.audit.record(record).await.map(|_| ())
+    }
+
+    /// Hidden and missing take equally long (product.md section 4).
+    async fn release_on_schedule(&self) {
+        let Some(endpoint) = self.journal.endpoint_of(self.generation) else { return };
+        let own = self.started.elapsed();
+        let due = endpoint.schedule.release_after(own);
+        tokio::time::sleep(due.saturating_sub(own)).await;
+    }
+
+    async fn stage<T>(&self, name: &'static str, work: impl Future<Output = T>) -> T {
+        let span = tracing::info_span!("stage", otel.name = name);
+        self.measure_async(name, work.instrument(span)).await
+    }
+
+    async fn measure_async<T>(&self, name: &'static str, work: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let done = work.await;
+        self.shared.metrics.stage(name, started.elapsed());
+        done
+    }
+
+    fn measure<T>(&self, name: &'static str, work: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let done = tracing::info_span!("stage", otel.name = name).in_scope(work);
+        self.shared.metrics.stage(name, started.elapsed());
+        done
+    }
+}
+
+fn failure(failure: UpstreamFailure) -> Refusal {
+    match failure {
+        UpstreamFailure::Unavailable { retry_after } => Refusal { retry_after, ..Refusal::from(Reason::UpstreamBusy) },
+        UpstreamFailure::TooLarge | UpstreamFailure::Unintelligible => Refusal::from(Reason::UpstreamUnintelligible),
+        UpstreamFailure::Unreachable | UpstreamFailure::TimedOut | UpstreamFailure::Credential => {
+            Refusal::from(Reason::UpstreamUnavailable)
+        }
+    }
+}
+
+/// The EHR's own refusals, in our words: its OperationOutcomes may quote what they refuse.
+fn check_status(answer: &UpstreamAnswer) -> Result<(), Refusal> {
+    match answer.status {
+        StatusCode::OK | StatusCode::CREATED => Ok(()),
+        StatusCode::NOT_FOUND | StatusCode::GONE => Err(Refusal::from(Reason::NotFound)),
+        StatusCode::BAD_REQUEST => Err(Refusal::from(Reason::UnsupportedParameter)),
+        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Err(Refusal::from(Reason::VersionConflict)),
+        _ => Err(Refusal::from(Reason::UpstreamUnavailable)),
+    }
+}

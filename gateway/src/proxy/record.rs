@@ -1,0 +1,148 @@
+//! What the record will say of this request, collected on its way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fhir_profiles::interaction::Interaction;
+use fhirwall_policy::permit::Permit;
+use fhirwall_policy::reason::Reason;
+use fhirwall_policy::subject::Subject;
+use http::StatusCode;
+use uuid::Uuid;
+
+use crate::audit::{AuditLog, AuditRecord, End, Record};
+use crate::generation::{Endpoint, Generation};
+use crate::listen::{Answer, Connection, Ending};
+use crate::redact::Account;
+use crate::refusal::{self, Refusal};
+use crate::shared::Shared;
+use crate::telemetry::RequestLabels;
+
+/// Collects the record of one request.
+pub(super) struct Journal {
+    pub(super) decision: Uuid,
+    record: AuditRecord,
+    interaction: &'static str,
+    resource_type: &'static str,
+    identified: bool,
+}
+
+impl Journal {
+    pub(super) fn new(decision: Uuid, connection: &Connection) -> Self {
+        let record = AuditRecord {
+            decision: decision.to_string(),
+            address: Some(connection.address.ip().to_string()),
+            certificate: connection.peer.as_ref().map(|peer| peer.sha256_hex()),
+            ..AuditRecord::default()
+        };
+        Self { decision, record, interaction: "none", resource_type: "none", identified: false }
+    }
+
+    pub(super) fn endpoint(&mut self, endpoint: &Endpoint) {
+        self.record.endpoint.clone_from(&endpoint.facts.name);
+    }
+
+    pub(super) fn subject(&mut self, subject: &Subject) {
+        let about = AuditRecord::about(std::mem::take(&mut self.record.decision), subject);
+        self.record = AuditRecord {
+            endpoint: std::mem::take(&mut self.record.endpoint),
+            address: self.record.address.take(),
+            certificate: self.record.certificate.take(),
+            ..about
+        };
+        self.identified = true;
+    }
+
+    pub(super) fn interaction(&mut self, interaction: &Interaction) {
+        self.interaction = interaction.code();
+        self.resource_type = interaction.resource_type().map_or("none", |kind| kind.as_str());
+        self.record.interaction = interaction.code().to_owned();
+        self.record.resource_type = interaction.resource_type().map(|kind| kind.as_str().to_owned());
+        self.record.instance = interaction.instance().map(|instance| instance.relative());
+        self.record.query = interaction.query().map(|query| query.client()).filter(|query| !query.is_empty());
+    }
+
+    pub(super) fn permit(&mut self, permit: &Permit) {
+        self.record.purpose = Some(permit.purpose().code().to_owned());
+        self.record.policies = permit.policies().to_vec();
+    }
+
+    pub(super) fn account(&mut self, account: Account) {
+        self.record.patients = account.patients;
+        self.record.instances = account.instances;
+        self.record.labels = account.labels;
+        self.record.withheld = account.withheld;
+        self.record.consents = account.consents;
+        if !account.policies.is_empty() {
+            self.record.policies = account.policies;
+        }
+    }
+
+    pub(super) const fn is_identified(&self) -> bool {
+        self.identified
+    }
+
+    /// The endpoint this request went to, in this generation.
+    pub(super) fn endpoint_of<'g>(&self, generation: &'g Generation) -> Option<&'g Endpoint> {
+        generation.endpoints.iter().find(|endpoint| endpoint.facts.name == self.record.endpoint)
+    }
+
+    /// The record of an answer that is about to be sent.
+    pub(super) fn disclosure(&self, answer: &Answer) -> Record {
+        Record::disclosure(AuditRecord {
+            status: Some(answer.status.as_u16()),
+            bytes: u64::try_from(answer.body.len()).ok(),
+            ..self.record.clone()
+        })
+    }
+
+    /// The record of a refusal: the true reason, not the one the client sees.
+    pub(super) fn refusal(&mut self, refusal: &Refusal) -> Record {
+        let status = refusal::status(refusal.reason).as_u16();
+        let mut record = self.record.clone().refused(refusal.reason, status);
+        if !refusal.policies.is_empty() {
+            record.policies.clone_from(&refusal.policies);
+        }
+        Record::refusal(record)
+    }
+
+    pub(super) fn ending(&self, log: Arc<AuditLog>) -> Box<dyn Ending> {
+        Box::new(Noted { log, decision: self.record.decision.clone() })
+    }
+
+    /// Counts the finished request.
+    pub(super) fn count(&self, shared: &Shared, ended: Result<StatusCode, Reason>, took: Duration) {
+        let (status, decision, reason) = match ended {
+            Ok(status) => (status, "permit", "none"),
+            Err(reason) => (refusal::status(reason), "deny", reason.code()),
+        };
+        let partner = if self.identified { &*self.record.partner } else { "none" };
+        let labels = RequestLabels {
+            interaction: self.interaction,
+            resource_type: self.resource_type,
+            status: status.as_u16(),
+            partner,
+        };
+        shared.metrics.request(labels, took);
+        shared.metrics.decision(decision, reason, "enforce");
+        for withheld in &self.record.withheld {
+            for label in &withheld.labels {
+                shared.metrics.redaction(label, "resource", u64::from(withheld.count));
+            }
+        }
+    }
+}
+
+/// Notes in the log how the sending ended.
+#[derive(Debug)]
+struct Noted {
+    log: Arc<AuditLog>,
+    decision: String,
+}
+
+impl Ending for Noted {
+    fn ended(self: Box<Self>, bytes_sent: usize, complete: bool) {
+        let bytes = u64::try_from(bytes_sent).unwrap_or(u64::MAX);
+        self.log.note(Record::end(End { decision: self.decision, bytes, aborted: !complete }));
+    }
+}

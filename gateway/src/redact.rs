@@ -1,0 +1,237 @@
+//! Stage 7: give back only what the permit and the consents allow. What is not understood to its last byte is withheld.
+
+use std::collections::HashSet;
+
+use fhir_profiles::engine::{
+    Document, Level, Notice, Place, RedactError, RedactOptions, Removal, SearchMode, Style, Totals, scan,
+};
+use fhir_profiles::ids::{LogicalId, ResourceType};
+use fhirwall_policy::partner::Redaction;
+use fhirwall_policy::permit::Permit;
+use fhirwall_policy::reason::Reason;
+use time::OffsetDateTime;
+
+use crate::audit::Withheld;
+use crate::decide::{Consents, Judgement, Verdicts, patients_of, references_to_resolve};
+use crate::generation::{Endpoint, Generation};
+use crate::refusal::Refusal;
+use crate::resolve::date;
+use crate::shared::Shared;
+
+/// What may be sent, and what the record says of it.
+#[derive(Debug)]
+pub struct Shown {
+    pub body: Vec<u8>,
+    pub account: Account,
+}
+
+/// What the record says of an answer: identifiers, codes and counts, never content.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    pub patients: Vec<String>,
+    pub instances: Vec<String>,
+    pub labels: Vec<String>,
+    pub withheld: Vec<Withheld>,
+    pub policies: Vec<String>,
+    pub consents: Vec<String>,
+    /// Something was left out of the answer.
+    pub reduced: bool,
+}
+
+/// What one answer is judged in.
+#[derive(Clone, Copy, Debug)]
+pub struct Stage<'a> {
+    pub generation: &'a Generation,
+    pub endpoint: &'a Endpoint,
+    pub shared: &'a Shared,
+    pub permit: &'a Permit,
+    pub now: OffsetDateTime,
+    /// All Part 2 data is locked down.
+    pub part2_locked: bool,
+}
+
+/// A judged document: every verdict is known, nothing is written yet.
+#[derive(Debug)]
+pub struct Judged<'a> {
+    document: Document<'a>,
+    verdicts: Verdicts,
+}
+
+impl Stage<'_> {
+    /// Reads an answer and judges everything in it.
+    ///
+    /// # Errors
+    /// A refusal when the answer is not understood, or when a fact that the judgement needs is out of reach.
+    pub async fn judge<'b>(&self, body: &'b [u8]) -> Result<Judged<'b>, Refusal> {
+        let today = date(self.now);
+        let mut document = scan(body, &self.generation.limits, &self.endpoint.labeller, &today)
+            .map_err(|_| Refusal::from(Reason::UpstreamUnintelligible))?;
+        let bases: Vec<&str> = self.endpoint.facts.bases.iter().map(String::as_str).collect();
+        let known = self.resolve(&mut document, &bases).await;
+        let consents = self.consents(&document, &bases).await?;
+        let judgement = Judgement {
+            policies: &self.generation.policies,
+            permit: self.permit,
+            bases: &bases,
+            consents: &consents,
+            known: &known,
+            part2_locked: self.part2_locked,
+        };
+        let verdicts = judgement.judge(&document);
+        Ok(Judged { document, verdicts })
+    }
+
+    /// Writes what may be seen of a judged answer. `link` makes a client's link of an upstream's, by relation and URL.
+    ///
+    /// # Errors
+    /// A refusal when the resource asked for is withheld; the account says why.
+    pub fn write(
+        &self,
+        judged: Judged<'_>,
+        link: impl Fn(&str, &str) -> Option<String>,
+    ) -> Result<Shown, (Refusal, Account)> {
+        let Judged { document, mut verdicts } = judged;
+        let bases: Vec<&str> = self.endpoint.facts.bases.iter().map(String::as_str).collect();
+        for (relation, url) in document.links() {
+            if let Some(shown) = link(&relation, &url) {
+                verdicts.show_link(&relation, &url, shown);
+            }
+        }
+        let notice = verdicts.by_consent.then(|| self.notice());
+        let options = RedactOptions {
+            notice: notice.as_ref(),
+            totals: Totals::Remove,
+            public_base: Some(&self.endpoint.base_url),
+            ..RedactOptions::new(self.style())
+        };
+        match document.redact(&verdicts, &options) {
+            Ok(redacted) => {
+                let mut account = account(&document, &verdicts, &redacted.removals, &bases);
+                account.disclose(&document, &redacted.disclosed, &bases);
+                Ok(Shown { body: redacted.body, account })
+            }
+            Err(RedactError::RootWithheld { removals }) => {
+                let account = account(&document, &verdicts, &removals, &bases);
+                let rule = removals.first().and_then(|removal| verdicts.rule(removal.rule?));
+                let mut refusal = Refusal::from(rule.map_or(Reason::LabelWithheld, |rule| rule.reason));
+                refusal.policies = rule.map(|rule| rule.policies.to_vec()).unwrap_or_default();
+                Err((refusal, account))
+            }
+        }
+    }
+
+    /// Looks up what the answer refers to, and lets labels spread from there into it.
+    async fn resolve(
+        &self,
+        document: &mut Document<'_>,
+        bases: &[&str],
+    ) -> std::collections::HashMap<fhir_profiles::ids::InstanceId, crate::resolve::Known> {
+        let mut wanted = references_to_resolve(document, bases);
+        wanted.extend(document.label_sources());
+        if wanted.is_empty() {
+            return Default::default();
+        }
+        let fetches = self.generation.config.gateway.limits.fetches_per_request.get();
+        let limits = &self.generation.limits;
+        let known = self.endpoint.resolver.resolve(&wanted, &self.endpoint.labeller, limits, fetches).await;
+        document.take_over(&|instance| match known.get(instance) {
+            Some(crate::resolve::Known::Facts(facts)) => facts.labels,
+            Some(crate::resolve::Known::Missing) | None => fhir_profiles::label::LabelSet::EMPTY,
+        });
+        known
+    }
+
+    /// The consents of every patient in the answer, labelled or not, so that neither time nor an outage tells who has
+    /// a labelled record.
+    async fn consents(&self, document: &Document<'_>, bases: &[&str]) -> Result<Consents, Refusal> {
+        if !self.permit.needs_consents() {
+            return Ok(Consents::new());
+        }
+        let patients: HashSet<&LogicalId> =
+            document.resources().iter().flat_map(|facts| patients_of(facts, bases)).collect();
+        if patients.is_empty() {
+            return Ok(Consents::new());
+        }
+        let patients: Vec<LogicalId> = patients.into_iter().cloned().collect();
+        self.endpoint
+            .consents
+            .consents(&patients, self.now)
+            .await
+            .map_err(|_| Refusal::from(Reason::ConsentSourceUnavailable))
+    }
+
+    fn style(&self) -> Style {
+        match self.permit.redaction() {
+            Redaction::Marked => Style::Marked,
+            Redaction::Silent => Style::Silent,
+        }
+    }
+
+    /// 42 CFR 2.32: the statement of paragraph (a), and of (b) a clear explanation of the scope of the consent.
+    fn notice(&self) -> Notice {
+        Notice {
+            statement: Notice::STATEMENT.to_owned(),
+            scope: format!(
+                "Disclosed with the patient's consent, for {} only, to the recipient of this answer.",
+                self.permit.purpose().code()
+            ),
+        }
+    }
+}
+
+fn account(document: &Document<'_>, verdicts: &Verdicts, removals: &[Removal], bases: &[&str]) -> Account {
+    let mut withheld: Vec<Withheld> = Vec::new();
+    for removal in removals.iter().filter(|removal| removal.rule.is_some()) {
+        let rule = removal.rule.and_then(|rule| verdicts.rule(rule));
+        let rule = rule.map_or("unjudged", |rule| rule.reason.code());
+        let labels: Vec<String> = removal.labels.iter().map(|label| label.code().to_owned()).collect();
+        match withheld.iter_mut().find(|known| known.rule == rule && known.labels == labels) {
+            Some(known) => known.count = known.count.saturating_add(1),
+            None => withheld.push(Withheld { rule: rule.to_owned(), count: 1, labels }),
+        }
+    }
+    let mut patients: Vec<String> = Vec::new();
+    // Whose records were asked for, even where all of them were withheld.
+    for facts in document.resources() {
+        patients.extend(patients_of(facts, bases).into_iter().map(|id| id.as_str().to_owned()));
+    }
+    patients.sort();
+    patients.dedup();
+    Account {
+        patients,
+        withheld,
+        policies: verdicts.policies.clone(),
+        consents: verdicts.consents.clone(),
+        reduced: removals
+            .iter()
+            .any(|removal| matches!(removal.level, Level::Resource | Level::Element | Level::Masked)),
+        ..Account::default()
+    }
+}
+
+impl Account {
+    /// What of the document is shown: instances, their patients, their labels.
+    fn disclose(&mut self, document: &Document<'_>, shown: &[u32], bases: &[&str]) {
+        let mut patients = Vec::new();
+        for index in shown {
+            let facts = usize::try_from(*index).ok().and_then(|at| document.resources().get(at));
+            let Some(facts) = facts else { continue };
+            patients.extend(patients_of(facts, bases).into_iter().map(|id| id.as_str().to_owned()));
+            for label in facts.labels.iter() {
+                if !self.labels.iter().any(|known| known == label.code()) {
+                    self.labels.push(label.code().to_owned());
+                }
+            }
+            let own = facts.place != Place::Contained
+                && facts.search_mode != Some(SearchMode::Outcome)
+                && facts.kind != ResourceType::BUNDLE
+                && facts.kind != ResourceType::OPERATION_OUTCOME;
+            if let (true, Some(id)) = (own, &facts.id) {
+                self.instances.push(format!("{}/{}", facts.kind, id.as_str()));
+            }
+        }
+        patients.sort();
+        patients.dedup();
+        self.patients = patients;
+    }
+}

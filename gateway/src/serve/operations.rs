@@ -1,0 +1,72 @@
+//! What the admin address asks of the running gateway.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::admin::{Check, Operations};
+use crate::generation::Generation;
+use crate::proxy::Gateway;
+use crate::reload::Live;
+
+/// The gateway, as its operators see it.
+#[derive(Debug)]
+pub(super) struct Operated {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) live: Arc<Live<Generation>>,
+    pub(super) draining: Arc<AtomicBool>,
+    pub(super) address: SocketAddr,
+}
+
+impl Operations for Operated {
+    fn started(&self) -> bool {
+        true
+    }
+
+    fn checks(&self) -> Vec<Check> {
+        let status = self.live.status();
+        let draining = self.draining.load(Ordering::Acquire);
+        let audit = self.gateway.shared.audit.is_available();
+        let check = |name: &str, ready: bool, detail: String| Check { name: name.to_owned(), ready, detail };
+        let configuration = match &status.rejected {
+            None => format!("generation {} serves", status.generation),
+            Some(rejected) => format!(
+                "generation {} serves on; the files as they stand are refused: {}",
+                status.generation, rejected.problems
+            ),
+        };
+        vec![
+            check("draining", !draining, if draining { "this process is ending" } else { "no" }.to_owned()),
+            check(
+                "audit",
+                audit,
+                if audit { "records are written" } else { "records cannot be written: free the disk" }.to_owned(),
+            ),
+            // A refused change does not make the process unready: the last good generation serves on.
+            check("configuration", true, configuration),
+        ]
+    }
+
+    fn configuration(&self) -> String {
+        let shown = self.live.current().generation.config.gateway.shown();
+        serde_json::to_string_pretty(&shown).unwrap_or_default()
+    }
+
+    fn decision(&self, id: &str) -> Option<serde_json::Value> {
+        self.gateway.shared.decisions.get(id)
+    }
+
+    fn consents_changed(&self, patient: Option<&str>) {
+        for endpoint in &self.live.current().generation.endpoints {
+            match patient.map(str::parse::<fhir_profiles::ids::LogicalId>) {
+                Some(Ok(patient)) => endpoint.consents.changed(&patient),
+                Some(Err(_)) | None => endpoint.consents.changed_all(),
+            }
+        }
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        let port = self.address.port();
+        vec![self.address.to_string(), format!("localhost:{port}"), format!("127.0.0.1:{port}")]
+    }
+}

@@ -1,0 +1,252 @@
+//! From a configuration file to a gateway that is bound and ready.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use fhirwall_certs::server::SwappableTls;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::Prepared;
+use crate::admit::{Admission, Limits, PartnerLimits, Rate, Ticks};
+use crate::audit::{AuditConfig, AuditLog, AuditOpenError, InvalidKey, SigningKey};
+use crate::clock::Clock;
+use crate::config::{self, Config, Problems};
+use crate::decisions::Decisions;
+use crate::generation::Generation;
+use crate::listen::{Bounds, InFlight, Listener};
+use crate::proxy::Gateway;
+use crate::reload::{Built, Failed, Live, Reloader, Timing};
+use crate::shared::Shared;
+use crate::state::{EmbeddedState, IdentityState, Sizes, StateStore};
+use crate::telemetry::{Metrics, MetricsError};
+
+/// Why a gateway does not start. For the operator.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Config(Problems),
+    #[error("{0}")]
+    Generation(String),
+    #[error("the audit signing key {path} cannot be used", path = .path.display())]
+    AuditKey { path: PathBuf, source: InvalidKey },
+    #[error("cannot read {path}", path = .path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("the audit log cannot be opened, and without it nothing is disclosed")]
+    Audit(#[from] AuditOpenError),
+    #[error("metrics cannot be served")]
+    Metrics(#[from] MetricsError),
+    #[error("cannot listen on {address}; is another process there?")]
+    Bind { address: std::net::SocketAddr, source: std::io::Error },
+    #[error("the configuration files cannot be watched")]
+    Watch(#[source] std::io::Error),
+}
+
+/// Reads the configuration, opens the audit log, builds the first generation, binds every address, and starts to watch
+/// the files. Must be called on a tokio runtime.
+pub fn prepare(path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Prepared, StartError> {
+    let config = load(path).map_err(StartError::Config)?;
+    let gateway = Arc::clone(&config.gateway);
+    let shared = Arc::new(shared(&config, Arc::clone(&clock))?);
+    let reloader = reloader(path, &gateway, Arc::clone(&shared), clock)
+        .map_err(|failed| StartError::Generation(failed.problems))?;
+    let live = reloader.live();
+    let journey = Arc::new(Gateway { live: Arc::clone(&live), shared: Arc::clone(&shared) });
+    let first = live.current();
+    let mut listeners = Vec::new();
+    let mut swappable = Vec::new();
+    for (listener, tls) in gateway.listeners.iter().zip(&first.generation.listeners) {
+        let tls = Arc::new(SwappableTls::new(tls.clone()));
+        swappable.push(Arc::clone(&tls));
+        let application = Arc::clone(&journey) as Arc<dyn crate::listen::Application>;
+        let bounds = bounds(&gateway.limits);
+        let listener_app = Arc::new(Listener::new(tls, application, bounds, Arc::clone(&shared.in_flight)));
+        listeners.push((listener_app, bind(listener.address)?));
+    }
+    let admin = bind(gateway.admin.address)?;
+    let trigger = reloader.watch(timing).map_err(StartError::Watch)?;
+    let tasks = vec![
+        tokio::spawn(follow_generations(Arc::clone(&live), Arc::clone(&shared), swappable)),
+        tokio::spawn(housekeeping(Arc::clone(&shared))),
+    ];
+    Ok(Prepared {
+        shared,
+        live,
+        gateway: journey,
+        listeners,
+        admin,
+        trigger,
+        draining: Arc::new(AtomicBool::new(false)),
+        stop: watch::Sender::new(false),
+        tasks,
+    })
+}
+
+fn load(path: &Path) -> Result<Config, Problems> {
+    Config::load(path, &|name| std::env::var(name).ok())
+}
+
+fn bind(address: std::net::SocketAddr) -> Result<std::net::TcpListener, StartError> {
+    let bound = std::net::TcpListener::bind(address).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    });
+    bound.map_err(|source| StartError::Bind { address, source })
+}
+
+fn shared(config: &Config, clock: Arc<dyn Clock>) -> Result<Shared, StartError> {
+    let gateway = &config.gateway;
+    let path = gateway.keys.audit_signing_file.to_path_buf();
+    let pem = std::fs::read(&path).map_err(|source| StartError::Read { path: path.clone(), source })?;
+    let key = SigningKey::from_pem(&pem).map_err(|source| StartError::AuditKey { path, source })?;
+    let audit = AuditLog::open(
+        AuditConfig {
+            segment_bytes: gateway.audit.segment.0,
+            reserve_bytes: gateway.audit.reserve.0,
+            ..AuditConfig::new(gateway.audit.dir.to_path_buf(), key)
+        },
+        Arc::clone(&clock),
+    )?;
+    let state: Arc<dyn StateStore> = Arc::new(EmbeddedState::new(Arc::clone(&clock), Sizes::default()));
+    let admission =
+        Admission::new(limits(config), Ticks::Monotonic(Instant::now()), Arc::clone(&state), Arc::clone(&state));
+    let identity = Arc::new(IdentityState(Arc::clone(&state)));
+    Ok(Shared {
+        clock,
+        audit,
+        metrics: Arc::new(Metrics::new()?),
+        admission: Arc::new(admission),
+        replays: Arc::clone(&identity) as Arc<dyn crate::identify::state::ReplayCache>,
+        revocations: identity,
+        state,
+        decisions: Decisions::default(),
+        in_flight: Arc::new(InFlight::default()),
+    })
+}
+
+/// The limits of a configuration in the form of admission: a burst is two seconds' worth.
+fn limits(config: &Config) -> Limits {
+    let own = &config.gateway.limits;
+    let rate = |per_second: u32| Rate { per_second, burst: per_second.saturating_mul(2) };
+    let defaults = Limits::default();
+    let of = |rates: &config::PartnerRates| PartnerLimits {
+        rate: rate(rates.requests_per_second.get()),
+        concurrent: rates.concurrent_requests.get(),
+        distinct_patients_per_hour: rates.distinct_patients_per_hour.get(),
+        ..defaults.partner
+    };
+    let partner = of(&own.partner);
+    let partners = config
+        .partners
+        .iter()
+        .map(|one| {
+            let stated = &one.file.limits;
+            let limits = PartnerLimits {
+                rate: stated.requests_per_second.map_or(partner.rate, |per_second| rate(per_second.get())),
+                concurrent: stated.concurrent_requests.map_or(partner.concurrent, std::num::NonZeroU32::get),
+                distinct_patients_per_hour: stated
+                    .distinct_patients_per_hour
+                    .map_or(partner.distinct_patients_per_hour, std::num::NonZeroU32::get),
+                ..partner
+            };
+            (Arc::clone(&one.partner.client_id), limits)
+        })
+        .collect();
+    Limits {
+        user: rate(own.user.requests_per_second.get()),
+        address: rate(own.address.requests_per_second.get()),
+        user_concurrent: own.user.concurrent_requests.get(),
+        user_patients_per_hour: own.user.distinct_patients_per_hour.get(),
+        in_flight_bytes: own.inflight_bytes.0,
+        partner,
+        partners,
+        ..defaults
+    }
+}
+
+fn bounds(limits: &config::Limits) -> Bounds {
+    Bounds {
+        connections: usize::try_from(limits.connections.get()).unwrap_or(usize::MAX),
+        handshake: limits.handshake_timeout,
+        header: limits.header_timeout,
+        idle: limits.idle_timeout,
+        body: limits.body_timeout,
+        header_bytes: 16 * 1024,
+        request_bytes: limits.request_bytes.bytes(),
+    }
+}
+
+/// Builds generations for as long as the process lives. What cannot change without a restart is refused as a change.
+fn reloader(
+    path: &Path,
+    first: &Arc<config::Gateway>,
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+) -> Result<Reloader<Generation>, Failed> {
+    let first = Arc::clone(first);
+    let build = move |path: &Path, number: u64| {
+        let config = load(path)?;
+        let files = config.files();
+        let failed = |problems: String| Failed { problems, files: files.clone() };
+        fixed(&first, &config.gateway).map_err(&failed)?;
+        let generation = Generation::build(number, config, &shared).map_err(|error| failed(chain(&error)))?;
+        Ok(Built { generation, files })
+    };
+    Reloader::start(path, Box::new(build), clock)
+}
+
+fn fixed(first: &config::Gateway, now: &config::Gateway) -> Result<(), String> {
+    let addresses = |gateway: &config::Gateway| {
+        gateway.listeners.iter().map(|listener| listener.address).chain([gateway.admin.address]).collect::<Vec<_>>()
+    };
+    if addresses(first) != addresses(now) {
+        return Err("the addresses of listeners change only with a restart".to_owned());
+    }
+    if first.audit.dir != now.audit.dir || first.keys.audit_signing_file != now.keys.audit_signing_file {
+        return Err("the audit directory and its key change only with a restart".to_owned());
+    }
+    Ok(())
+}
+
+/// An error with what caused it, on one line each.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str("\n  because: ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Carries each new generation to what is not asked on every request: TLS settings and limits.
+async fn follow_generations(live: Arc<Live<Generation>>, shared: Arc<Shared>, listeners: Vec<Arc<SwappableTls>>) {
+    let mut status = live.subscribe();
+    let mut serving = live.current().number;
+    shared.metrics.config(serving, "ok");
+    while status.changed().await.is_ok() {
+        let current = live.current();
+        if current.number == serving {
+            shared.metrics.config(serving, "rejected");
+            continue;
+        }
+        serving = current.number;
+        for (listener, tls) in listeners.iter().zip(&current.generation.listeners) {
+            listener.swap(tls.clone());
+        }
+        shared.admission.reload(limits(&current.generation.config));
+        shared.metrics.config(serving, "ok");
+    }
+}
+
+async fn housekeeping(shared: Arc<Shared>) {
+    let mut every = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        every.tick().await;
+        shared.admission.sweep();
+        shared.audit.flush_refusals();
+    }
+}

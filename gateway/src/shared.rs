@@ -1,0 +1,32 @@
+//! What outlives a generation of the configuration: the clock, the audit log, counters, state, and the record of decisions.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::admit::Admission;
+use crate::audit::AuditLog;
+use crate::clock::Clock;
+use crate::decisions::Decisions;
+use crate::identify::state::{ReplayCache, Revocations};
+use crate::listen::InFlight;
+use crate::state::StateStore;
+use crate::telemetry::Metrics;
+
+/// One per process.
+pub struct Shared {
+    pub clock: Arc<dyn Clock>,
+    pub audit: Arc<AuditLog>,
+    pub metrics: Arc<Metrics>,
+    pub admission: Arc<Admission>,
+    pub replays: Arc<dyn ReplayCache>,
+    pub revocations: Arc<dyn Revocations>,
+    pub state: Arc<dyn StateStore>,
+    pub decisions: Decisions,
+    pub in_flight: Arc<InFlight>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared(..)")
+    }
+}

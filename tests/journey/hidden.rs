@@ -1,0 +1,52 @@
+//! What is hidden is gone, and what may be seen is there.
+
+use crate::Stage;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clinician_with_consent_sees_what_research_does_not() {
+    let stage = Stage::set().await;
+    let clinician = stage.treatment("/Condition?patient=amara-osei").await;
+    assert_eq!(clinician.status, 200, "{}", clinician.text());
+    let research = stage.research("/Condition?patient=amara-osei").await;
+    assert_eq!(research.status, 200, "{}", research.text());
+    let rows = |reply: &fhirwall::demo::client::Reply| {
+        reply.json()["entry"]
+            .as_array()
+            .map(|entries| entries.iter().filter(|entry| entry["search"]["mode"] != "outcome").count())
+            .unwrap_or_default()
+    };
+    assert!(rows(&clinician) > rows(&research), "{}\n{}", clinician.text(), research.text());
+    let text = research.text();
+    for trace in ["42CFRPart2", "\"total\"", "opioid", "Opioid", "F11", "REDACTED", "SUD"] {
+        assert!(!text.contains(trace), "{trace} is in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_record_reads_like_a_missing_one() {
+    let stage = Stage::set().await;
+    let all = stage.treatment("/Condition?patient=amara-osei").await.json();
+    let seen = stage.research("/Condition?patient=amara-osei").await.json();
+    let ids = |bundle: &serde_json::Value| -> Vec<String> {
+        bundle["entry"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|entry| entry["resource"]["resourceType"] == "Condition")
+            .map(|entry| entry["resource"]["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let (all, seen) = (ids(&all), ids(&seen));
+    let hidden = all.iter().find(|id| !seen.contains(id)).expect("something is hidden");
+    let shown = seen.first().expect("something is shown");
+    assert_eq!(stage.research(&format!("/Condition/{shown}")).await.status, 200);
+    let hidden = stage.research(&format!("/Condition/{hidden}")).await;
+    let missing = stage.research("/Condition/there-is-none").await;
+    assert_eq!(hidden.status, 404);
+    assert_eq!(hidden.status, missing.status);
+    let shape = |reply: &fhirwall::demo::client::Reply| {
+        let id = reply.header("x-request-id").to_owned();
+        reply.text().replace(&id, "ID")
+    };
+    assert_eq!(shape(&hidden), shape(&missing));
+}
