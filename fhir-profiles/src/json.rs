@@ -37,6 +37,12 @@ pub fn members(text: &[u8]) -> Result<Vec<(String, Box<RawValue>)>, Ambiguous> {
     serde::de::Deserializer::deserialize_map(&mut reader, Members).map_err(|_| Ambiguous(()))
 }
 
+/// Reads the items of an array, each as its text.
+pub fn items(text: &[u8]) -> Result<Vec<Box<RawValue>>, Ambiguous> {
+    parse(text)?;
+    serde_json::from_slice(text).map_err(|_| Ambiguous(()))
+}
+
 /// Writes an object from members.
 pub fn object<'a>(members: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut out = String::from("{");

@@ -13,5 +13,6 @@ pub mod json;
 pub mod label;
 pub mod labeller;
 pub mod operation;
+pub mod present;
 pub mod reference;
 pub mod search;
