@@ -96,8 +96,11 @@ pub fn parse(body: &[u8], base: &str) -> Result<Interaction, ParseError> {
 fn entry(raw: RawEntry, base: &str) -> Entry {
     let resource = raw.resource.map(|resource| Box::<str>::from(resource.get()));
     let if_match = raw.request.as_ref().and_then(|request| request.if_match.clone());
+    let versioned = if_match.as_deref().is_none_or(|tag| version(tag).is_some());
     let request = match (&raw.request, &raw.modifier_extension) {
-        (Some(request), None) if request.modifier_extension.is_none() => alone(request, resource.as_deref(), base),
+        (Some(request), None) if request.modifier_extension.is_none() && versioned => {
+            alone(request, resource.as_deref(), base)
+        }
         _ => Err(ParseError::MalformedBundle),
     };
     Entry { full_url: raw.full_url, request, if_match, resource }
@@ -338,6 +341,12 @@ fn parameter(item: &Value) -> Result<(String, String), ParseError> {
 pub fn instance_of(entries: &[Entry], full_url: &str) -> Option<InstanceId> {
     let entry = entries.iter().find(|entry| entry.full_url.as_deref() == Some(full_url))?;
     entry.request.as_ref().ok()?.instance()
+}
+
+/// The version in `W/"v"` or `"v"`; nothing else is an R4 version tag.
+pub fn version(tag: &str) -> Option<LogicalId> {
+    let quoted = tag.strip_prefix("W/").unwrap_or(tag);
+    quoted.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
 }
 
 /// The `ETag` form of a version, `W/"v"` (R4 http.html#versioning).

@@ -13,6 +13,8 @@ pub mod json;
 pub mod label;
 pub mod labeller;
 pub mod operation;
+pub mod patch;
 pub mod present;
+pub mod preserve;
 pub mod reference;
 pub mod search;

@@ -19,12 +19,6 @@ use crate::search::{Kind, Parameter, Query, Row, definition};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CannotEvaluate(());
 
-impl CannotEvaluate {
-    pub(super) const fn new() -> Self {
-        Self(())
-    }
-}
-
 impl fmt::Display for CannotEvaluate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the search cannot be evaluated on this resource")
