@@ -31,3 +31,44 @@ async fn what_is_not_understood_is_withheld() {
     stage.neighbours().ehr.behave();
     assert_eq!(stage.treatment("/Patient/amara-osei").await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_disclosed_without_a_record() {
+    let stage = Stage::set().await;
+    assert_eq!(stage.treatment("/Patient/amara-osei").await.status, 200);
+    stage.world.gateway.shared.audit.close().await;
+    for below in ["/Patient/amara-osei", "/Condition?patient=amara-osei", "/Patient/there-is-none"] {
+        let reply = stage.treatment(below).await;
+        assert_eq!(reply.status, 503, "{below}: {}", reply.text());
+        assert!(reply.text().contains("audit-unavailable"), "{below}");
+        assert!(!reply.text().contains("mara"), "{below}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ehr_that_is_away_or_busy_is_told_as_such() {
+    let stage = Stage::set().await;
+    stage.neighbours().ehr.misbehave(Some("Patient"), Misbehaviour::Unavailable);
+    let reply = stage.treatment("/Patient/amara-osei").await;
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    assert!(!reply.header("retry-after").is_empty());
+    stage.neighbours().ehr.behave();
+    assert_eq!(stage.treatment("/Patient/amara-osei").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consent_source_that_is_away_closes_everything_that_needs_it() {
+    let stage = Stage::set().await;
+    stage.neighbours().ehr.misbehave(Some("Consent"), Misbehaviour::ServerError);
+    // Labelled or not: the treatment partner's basis is consent, the patient's own app needs none.
+    for below in ["/Condition?patient=amara-osei", "/AllergyIntolerance?patient=bruno-vale"] {
+        let reply = stage.treatment(below).await;
+        assert_eq!(reply.status, 503, "{below}: {}", reply.text());
+        assert!(reply.text().contains("consent-source-unavailable"), "{below}");
+    }
+    let app = &stage.neighbours().patient;
+    let own = app.client.get(&stage.url("/Condition?patient=amara-osei"), &app.token).await.unwrap();
+    assert_eq!(own.status, 200, "{}", own.text());
+    stage.neighbours().ehr.behave();
+    assert_eq!(stage.treatment("/Condition?patient=amara-osei").await.status, 200);
+}

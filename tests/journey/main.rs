@@ -13,6 +13,7 @@
 mod doors;
 mod hidden;
 mod hostile;
+mod wire;
 
 use fhirwall::demo::client::Reply;
 use fhirwall::demo::world::{Neighbours, World};
