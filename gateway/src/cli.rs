@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod certs;
+pub mod check;
 pub mod config;
 pub mod run;
 
@@ -23,6 +24,8 @@ enum Verb {
     Audit(audit::Args),
     /// Dev and small-site PKI; partners' certificates.
     Certs(certs::Args),
+    /// Is a configuration right and lawful, and does what it needs answer?
+    Check(check::Args),
     /// The configuration's format, and what a change would alter.
     Config(config::Args),
     /// The gateway.
@@ -45,6 +48,7 @@ impl Cli {
         match self.verb {
             Verb::Audit(args) => audit::run(args),
             Verb::Certs(args) => certs::run(args),
+            Verb::Check(args) => check::run(args),
             Verb::Config(args) => config::run(args),
             Verb::Run(args) => run::run(&args),
         }

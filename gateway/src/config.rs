@@ -18,6 +18,7 @@ mod partner;
 mod problem;
 mod quantity;
 mod read;
+mod reference;
 mod section;
 mod sensitivity;
 mod shape;
@@ -41,6 +42,7 @@ pub use partner::{Agreement, Assessment, Contacts, Dpop, Evidence, MtlsMode, Par
 pub use problem::{Problem, Problems};
 pub use quantity::ByteSize;
 pub use read::{At, Setting};
+pub use reference::reference;
 pub use sensitivity::{Consent, ConsentSource, LabelMapping, LabelSource, Labels, UnknownLabel, Unreadable};
 pub use shape::{Form, Key, Section, Shape};
 pub use value::{FilePath, Network, Place, Secret, Sha256};
@@ -90,6 +92,12 @@ impl Config {
 }
 
 impl Config {
+    /// The policies' names and texts, as the policy set loads them.
+    pub fn policy_files(&self) -> Vec<(String, String)> {
+        let cedar = self.policies.iter().filter(|policy| policy.name.ends_with(".cedar"));
+        cedar.map(|policy| (policy.name.clone(), policy.text.clone())).collect()
+    }
+
     /// Every file and directory that this configuration is read from, its own file first.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.file.clone()];

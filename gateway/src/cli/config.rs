@@ -8,7 +8,7 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::cli::exit;
-use crate::config::{Config, changes, environment, json_schema, partner_json_schema};
+use crate::config::{Config, changes, environment, json_schema, partner_json_schema, reference};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -24,6 +24,8 @@ enum Verb {
         #[arg(long, value_enum, default_value = "gateway")]
         of: Kind,
     },
+    /// The reference page of the configuration, in Markdown.
+    Reference,
     /// What going from one configuration to another would alter, in words.
     Diff {
         /// The configuration that is.
@@ -52,6 +54,7 @@ pub fn run(args: Args) -> ExitCode {
     match args.verb {
         Verb::Schema { of: Kind::Gateway } => println!("{:#}", json_schema()),
         Verb::Schema { of: Kind::Partner } => println!("{:#}", partner_json_schema()),
+        Verb::Reference => anstream::print!("{}", reference()),
         Verb::Diff { old, new, output } => return diff(&old, &new, output),
     }
     ExitCode::SUCCESS

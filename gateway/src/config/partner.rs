@@ -3,9 +3,10 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use fhirwall_policy::partner::{Part2, Part2Basis, Partner, Recipient, Redaction, Status};
+use fhir_profiles::ids::LogicalId;
+use fhirwall_policy::partner::{CourtOrder, Part2, Part2Basis, Partner, Recipient, Redaction, Status};
 use fhirwall_policy::purpose::PurposeOfUse;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use time::{Date, OffsetDateTime, Time};
 
 use crate::config::address::{Origin, RedirectUri, WebUrl};
@@ -57,6 +58,8 @@ section! {
         purposes_of_use: Vec<PurposeOfUse>,
         /// On which lawful basis it may get 42 CFR Part 2 records, and how what is withheld looks to it.
         part2: PartnerPart2,
+        /// Court orders of 42 CFR Part 2, subpart E (2.61 to 2.67), under which it gets records.
+        court_orders: Vec<CourtOrder> = Vec::new(),
         /// How a Consent's actor names this partner.
         consent_recipients: Vec<Recipient> = Vec::new(),
         /// How much it may ask, where that differs from the gateway's own limits.
@@ -242,6 +245,35 @@ impl Setting for Recipient {
     }
 }
 
+section! {
+    /// A court order.
+    pub(crate) struct CourtOrderKeys {
+        /// The id of the patient whose records it covers.
+        patient: String,
+        /// The last day on which it holds.
+        expires: Date,
+    }
+}
+
+impl Setting for CourtOrder {
+    fn read(at: &At<'_>) -> Option<Self> {
+        let keys = CourtOrderKeys::read(at)?;
+        match keys.patient.parse::<LogicalId>() {
+            Ok(patient) => Some(Self { patient, expires: end_of(keys.expires) }),
+            Err(_) => at.refuse("`patient` is no FHIR id", "write the id alone, as in `Patient/<id>`"),
+        }
+    }
+
+    fn shape() -> Shape {
+        CourtOrderKeys::shape()
+    }
+
+    fn shown(&self) -> Json {
+        // The patient is not shown: that there is an order about somebody is itself protected (42 CFR 2.13(c)).
+        json!({"patient": "(withheld)", "expires": (self.expires.date() - time::Duration::DAY).to_string()})
+    }
+}
+
 impl Setting for PurposeOfUse {
     fn read(at: &At<'_>) -> Option<Self> {
         let text = at.text()?;
@@ -336,7 +368,7 @@ impl PartnerFile {
             jurisdiction: self.jurisdiction.clone(),
             baa_expires: self.evidence.baa.as_ref().map(|baa| end_of(baa.expires)),
             assessment_expires: self.evidence.security_assessment.as_ref().map(|it| end_of(it.expires)),
-            court_orders: Vec::new(),
+            court_orders: self.court_orders.clone(),
         }
     }
 }

@@ -164,6 +164,11 @@ impl Network {
         }
     }
 
+    /// Is it a range of IPv4?
+    pub const fn is_v4(&self) -> bool {
+        self.base.is_ipv4()
+    }
+
     /// How many leading bits are fixed.
     pub const fn prefix(&self) -> u8 {
         self.prefix
