@@ -6,9 +6,15 @@
 
 mod chain;
 pub mod disk;
+pub mod event;
+pub mod ocsf;
 mod open;
+pub mod read;
+mod recent;
 mod record;
 mod refusals;
+pub mod report;
+mod seal;
 mod segment;
 mod sign;
 pub mod verify;
@@ -29,10 +35,12 @@ pub use chain::{BadLine, Line, SignedHead};
 pub use open::{AuditOpenError, Problem};
 pub use record::{AuditRecord, EmergencyAccess, End, Kind, Record, Withheld, exception};
 pub use refusals::RefusalCounts;
+pub use seal::{EncryptionKey, InvalidEncryptionKey};
 pub use sign::{InvalidKey, SigningKey, VerifyingKey};
 
 use crate::clock::Clock;
 use disk::{Directory, Disk};
+use recent::Recent;
 use writer::{Command, Settings, Write, Writer};
 
 /// How a log is kept.
@@ -41,6 +49,12 @@ pub struct AuditConfig {
     pub dir: PathBuf,
     pub durability: Durability,
     pub signing_key: SigningKey,
+    /// Seals the records at rest; without it they stand in the clear.
+    pub encryption_key: Option<EncryptionKey>,
+    /// Closed segments are removed when all in them is older: six years by default (45 CFR 164.316(b)(2)(i)).
+    pub retention: Duration,
+    /// How many decisions are kept in memory for look-ups.
+    pub recent_decisions: usize,
     /// A segment is closed when it is larger.
     pub segment_bytes: u64,
     /// Space kept back for emergency access on a full disk; 0 keeps none.
@@ -60,6 +74,9 @@ impl AuditConfig {
             dir: dir.into(),
             durability: Durability::BeforeResponse,
             signing_key,
+            encryption_key: None,
+            retention: Duration::from_secs(6 * 366 * 24 * 3600),
+            recent_decisions: 4096,
             segment_bytes: 64 << 20,
             reserve_bytes: 1 << 20,
             head_interval: Duration::from_secs(1),
@@ -89,6 +106,9 @@ pub struct AuditLog {
     heads: watch::Receiver<Option<SignedHead>>,
     refusals: RefusalCounts,
     clock: Arc<dyn Clock>,
+    recent: Recent,
+    dir: PathBuf,
+    encryption_key: Option<EncryptionKey>,
 }
 
 /// Proof that a record is durable.
@@ -144,6 +164,8 @@ impl AuditLog {
         });
         let (heads, head) = watch::channel(None);
         let (patience, queue_bytes) = (config.patience, config.queue_bytes);
+        let (dir, encryption_key) = (config.dir.clone(), config.encryption_key.clone());
+        let recent = Recent::new(config.recent_decisions);
         let writer = start(disk, config, Arc::clone(&clock), Arc::clone(&status), heads)?;
         let (commands, received) = channel();
         std::thread::Builder::new()
@@ -159,6 +181,9 @@ impl AuditLog {
             heads: head,
             refusals: RefusalCounts::default(),
             clock,
+            recent,
+            dir,
+            encryption_key,
         }))
     }
 
@@ -176,7 +201,26 @@ impl AuditLog {
             self.commands.send(Command::Write(write)).map_err(|_| AuditUnavailable::Closed)?;
             answer.await.map_err(|_| AuditUnavailable::Closed)?
         };
-        timeout(self.patience, written).await.map_err(|_| AuditUnavailable::Slow)?
+        let receipt = timeout(self.patience, written).await.map_err(|_| AuditUnavailable::Slow)??;
+        if let Some(content) = record.content() {
+            self.recent.push(record.kind, content.clone());
+        }
+        Ok(receipt)
+    }
+
+    /// The latest record of a decision, from memory or, for an older one, from the log. Reads files: not for the path
+    /// of a request.
+    ///
+    /// # Errors
+    /// When a file of the log cannot be read.
+    pub fn decision(&self, id: &str) -> io::Result<Option<(Kind, AuditRecord)>> {
+        if let Some(found) = self.recent.find(id) {
+            return Ok(Some(found));
+        }
+        let kinds = vec![Kind::Attempt, Kind::Disclosure, Kind::Refusal];
+        let filter = read::Filter { decision: Some(id.to_owned()), kinds, ..read::Filter::default() };
+        let entries = read::entries(&self.dir, self.encryption_key.as_ref(), &filter)?;
+        Ok(entries.last().and_then(|entry| Some((entry.kind, entry.record()?))))
     }
 
     /// Chains a record without waiting for it. When the queue is full it is counted as lost, and the count is recorded.
@@ -261,6 +305,8 @@ fn start(
         reserve_bytes: config.reserve_bytes,
         head_interval: config.head_interval,
         key: config.signing_key,
+        encryption_key: config.encryption_key,
+        retention: config.retention,
         chain: found.chain.unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
     };
     let mut writer = Writer::at(disk, clock, settings, status, heads, found.place).map_err(AuditOpenError::Io)?;
@@ -272,6 +318,8 @@ fn start(
         writer.commit(vec![Write { kind: Kind::Recovery, body, reserved: true, ack: None, permit: None }]);
     }
     writer.keep_reserve().map_err(AuditOpenError::Io)?;
+    // A removal that a crash interrupted is finished here.
+    writer.remove_old().map_err(AuditOpenError::Io)?;
     writer.sign_now();
     Ok(writer)
 }

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 use super::chain::{BadLine, Line, Link};
 
 /// The first record of every segment.
@@ -84,6 +87,21 @@ pub(super) fn read(bytes: &[u8]) -> Reading<'_> {
         good = good.saturating_add(raw.len());
     }
     Reading { lines, good, end: Ending::Clean }
+}
+
+/// Where and when a segment starts.
+pub(super) struct Start {
+    pub(super) seq: u64,
+    pub(super) prev: String,
+    pub(super) time: OffsetDateTime,
+}
+
+/// The start of a segment, by its first record.
+pub(super) fn start(bytes: &[u8]) -> Option<Start> {
+    let first = bytes.split(|byte| *byte == b'\n').next()?;
+    let line = Line::parse(std::str::from_utf8(first).ok()?).ok()?;
+    let time = OffsetDateTime::parse(line.time, &Rfc3339).ok()?;
+    Some(Start { seq: line.seq, prev: line.prev.to_owned(), time })
 }
 
 /// The first line that does not continue the one before, or where the lines lead to.

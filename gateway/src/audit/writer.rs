@@ -13,7 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use super::chain::{Link, SignedHead, close_line, hex, timestamp, write_header};
 use super::disk::{Disk, DiskFile};
 use super::record::Kind;
-use super::segment::{self, RESERVE, SegmentRecord};
+use super::seal::{EncryptionKey, Sealer};
+use super::segment::{self, RESERVE, RetentionRecord, SegmentRecord};
 use super::sign::SigningKey;
 use super::{AuditUnavailable, Durability, Receipt, Status};
 use crate::clock::Clock;
@@ -44,6 +45,8 @@ pub(super) struct Settings {
     pub(super) reserve_bytes: u64,
     pub(super) head_interval: Duration,
     pub(super) key: SigningKey,
+    pub(super) encryption_key: Option<EncryptionKey>,
+    pub(super) retention: Duration,
     pub(super) chain: String,
 }
 
@@ -65,6 +68,8 @@ pub(super) struct Writer {
     /// Records refused since the log could last be written.
     refused: u64,
     buffer: Vec<u8>,
+    /// Seals the records of the segment, if they are to be sealed.
+    sealer: Option<Sealer>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +102,7 @@ impl Writer {
             number => Some(disk.open(&segment::name(number))?),
         };
         let last_head = clock.now();
+        let sealer = sealer(&settings, place.segment)?;
         Ok(Self {
             disk,
             clock,
@@ -112,6 +118,7 @@ impl Writer {
             health: Health::Good,
             refused: 0,
             buffer: Vec::new(),
+            sealer,
         })
     }
 
@@ -206,12 +213,14 @@ impl Writer {
         let mut link = self.link;
         self.buffer.clear();
         let time = timestamp(self.clock.now());
-        write_line(&mut self.buffer, &mut link, &time, Kind::Segment, &body);
+        write_line(&mut self.buffer, &mut link, &time, Kind::Segment, &body, None)?;
+        let sealer = sealer(&self.settings, number)?;
         file.write_at(0, &self.buffer)?;
         file.sync()?;
         self.length = self.buffer.len() as u64;
         self.file = Some(file);
         self.segment = number;
+        self.sealer = sealer;
         self.link = link;
         self.unsigned = self.unsigned.saturating_add(1);
         Ok(())
@@ -261,11 +270,11 @@ impl Writer {
         let gap = with_gap && self.has_gap();
         if gap {
             let body = serde_json::json!({"refused": self.refused, "lost_ends": lost_ends}).to_string();
-            write_line(&mut self.buffer, &mut link, &time, Kind::Gap, body.as_bytes());
+            write_line(&mut self.buffer, &mut link, &time, Kind::Gap, body.as_bytes(), None)?;
         }
         let mut receipts = Vec::with_capacity(batch.len());
         for write in batch {
-            write_line(&mut self.buffer, &mut link, &time, write.kind, &write.body);
+            write_line(&mut self.buffer, &mut link, &time, write.kind, &write.body, self.sealer.as_ref())?;
             receipts.push(Receipt { seq: link.next_seq.saturating_sub(1), hash: link.prev });
         }
         self.unsigned = self.unsigned.saturating_add(batch.len() as u64).saturating_add(u64::from(gap));
@@ -306,7 +315,7 @@ impl Writer {
 
     fn write_head(&mut self, link: &mut Link, time: &str) -> Option<SignedHead> {
         let head = SignedHead::sign(&self.settings.chain, link, time, &self.settings.key)?;
-        write_line(&mut self.buffer, link, time, Kind::Head, &serde_json::to_vec(&head).ok()?);
+        write_line(&mut self.buffer, link, time, Kind::Head, &serde_json::to_vec(&head).ok()?, None).ok()?;
         Some(head)
     }
 
@@ -331,9 +340,33 @@ impl Writer {
             return;
         }
         self.sign_now();
-        if let Err(error) = self.start_segment(false) {
+        if let Err(error) = self.start_segment(false).and_then(|()| self.remove_old()) {
             self.fail(&error);
         }
+    }
+
+    /// Removes the segments whose records are all past their retention, after recording that it does.
+    pub(super) fn remove_old(&mut self) -> io::Result<()> {
+        let numbers = segment::numbers(&self.disk.list()?);
+        let oldest_kept = self.clock.now() - self.settings.retention;
+        let mut first_kept = None;
+        // A segment is old when the next one, which is kept, began before the limit.
+        for number in numbers.iter().skip(1).take_while(|number| **number <= self.segment) {
+            let bytes = self.disk.read(&segment::name(*number))?;
+            let Some(start) = segment::start(&bytes) else { break };
+            if start.time >= oldest_kept {
+                break;
+            }
+            first_kept = Some(RetentionRecord { first_kept: *number, next_seq: start.seq, prev: start.prev });
+        }
+        let Some(record) = first_kept else { return Ok(()) };
+        let body = serde_json::to_vec(&record).unwrap_or_default();
+        let write = Write { kind: Kind::Retention, body, reserved: true, ack: None, permit: None };
+        self.append(&[write], true)?;
+        for number in numbers.iter().filter(|number| **number < record.first_kept) {
+            self.disk.remove(&segment::name(*number))?;
+        }
+        self.disk.sync()
     }
 
     fn fail(&mut self, error: &io::Error) {
@@ -427,12 +460,38 @@ pub(super) struct Place {
     pub(super) unsigned: u64,
 }
 
-fn write_line(buffer: &mut Vec<u8>, link: &mut Link, time: &str, kind: Kind, body: &[u8]) {
+fn sealer(settings: &Settings, segment: u64) -> io::Result<Option<Sealer>> {
+    let refused = || io::Error::other("the encryption key cannot be used");
+    settings.encryption_key.as_ref().map(|key| key.sealer(&settings.chain, segment).ok_or_else(refused)).transpose()
+}
+
+/// Writes one line. What the log says of itself names nobody and stays in the clear: it verifies without the key.
+fn write_line(
+    buffer: &mut Vec<u8>,
+    link: &mut Link,
+    time: &str,
+    kind: Kind,
+    body: &[u8],
+    sealer: Option<&Sealer>,
+) -> io::Result<()> {
     let start = buffer.len();
     write_header(buffer, link, time, kind.as_str());
-    buffer.extend_from_slice(b",\"body\":");
-    buffer.extend_from_slice(body);
+    let of_itself = matches!(kind, Kind::Segment | Kind::Head | Kind::Recovery | Kind::Gap | Kind::Retention);
+    match sealer {
+        Some(sealer) if !of_itself => {
+            let sealed = sealer.seal(buffer.get(start..).unwrap_or_default(), body);
+            let sealed = sealed.ok_or_else(|| io::Error::other("a record could not be sealed"))?;
+            buffer.extend_from_slice(b",\"sealed\":\"");
+            buffer.extend_from_slice(sealed.as_bytes());
+            buffer.push(b'"');
+        }
+        Some(_) | None => {
+            buffer.extend_from_slice(b",\"body\":");
+            buffer.extend_from_slice(body);
+        }
+    }
     close_line(buffer, start, link);
+    Ok(())
 }
 
 fn acknowledge(batch: Vec<Write>, receipts: Vec<Receipt>) {
