@@ -5,6 +5,7 @@
 //! answers 503. Nothing here prints a patient or a consent id.
 
 mod fetched;
+mod file;
 mod ledger;
 mod searchset;
 
@@ -20,6 +21,7 @@ use http::StatusCode;
 use time::OffsetDateTime;
 
 pub use self::fetched::{FetchedConsents, Settings};
+pub use self::file::{GivenConsents, NotConsents};
 use crate::forward::{Upstream, UpstreamFailure, UpstreamRequest};
 
 /// Where the consents of patients come from.

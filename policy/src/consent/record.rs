@@ -32,8 +32,10 @@ pub(super) struct Terms {
     pub(super) signed: Option<FhirTime>,
     /// It refers to, or carries, the signed form.
     pub(super) source: bool,
-    /// Somebody verified it with the patient.
-    pub(super) verified: bool,
+    /// It names who agreed.
+    pub(super) performer: bool,
+    /// Whether somebody verified it with the patient, where it says so.
+    pub(super) verified: Option<bool>,
     pub(super) root: Rule,
     /// Every permit in it is for psychotherapy or counseling notes alone.
     pub(super) only_notes: bool,
@@ -200,7 +202,8 @@ impl Terms {
             directive: categories.iter().any(is_part2_directive) || is_part2_directive(&policy_rule),
             signed,
             source: object.contains_key("sourceReference") || object.contains_key("sourceAttachment"),
-            verified: each(object, "verification", verified)?.contains(&true),
+            performer: object.contains_key("performer"),
+            verified: each(object, "verification", verified)?.into_iter().max(),
             only_notes: separate::only_notes(&root),
             only_proceedings: separate::only_proceedings(&root),
             root,

@@ -38,7 +38,7 @@ impl Default for Part2Elements {
     fn default() -> Self {
         Self {
             role: Part2Role::Program,
-            signature: Signature::SourceOrVerified,
+            signature: Signature::Attributed,
             recipient: RecipientNamed::Always,
             expiry: Expiry::UnlessTpo,
         }
@@ -48,6 +48,8 @@ impl Default for Part2Elements {
 /// How 2.31(a)(8) must show in FHIR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signature {
+    /// It names who agreed (`performer`), or fits [`Signature::SourceOrVerified`]; and nobody found it unverified.
+    Attributed,
     /// `source[x]` holds or refers to the signed form, or `verification.verified` is true.
     SourceOrVerified,
     /// `verification.verified` is true.
@@ -136,9 +138,11 @@ fn lacking_element(elements: Part2Elements, terms: &Terms, path: &[&Rule]) -> Op
     if !expires && !(tpo && elements.expiry == Expiry::UnlessTpo) {
         return Some(Lack::Expiry);
     }
+    let verified = terms.verified == Some(true);
     let signed = match elements.signature {
-        Signature::SourceOrVerified => terms.source || terms.verified,
-        Signature::Verified => terms.verified,
+        Signature::Attributed => verified || (terms.verified.is_none() && (terms.source || terms.performer)),
+        Signature::SourceOrVerified => terms.source || verified,
+        Signature::Verified => verified,
         Signature::Unchecked => true,
     };
     if !signed {

@@ -91,6 +91,7 @@ pub struct Ask {
     pub role: String,
     pub utc: bool,
     pub unsigned: bool,
+    pub sourced: bool,
     pub verified: bool,
     pub tpo_class: bool,
     pub tpo_expires: bool,
@@ -115,6 +116,7 @@ impl Default for Ask {
             role: "program".into(),
             utc: false,
             unsigned: false,
+            sourced: false,
             verified: false,
             tpo_class: false,
             tpo_expires: false,
@@ -297,6 +299,9 @@ impl Ask {
         }
         if self.unsigned {
             question.part2.signature = Signature::Unchecked;
+        }
+        if self.sourced {
+            question.part2.signature = Signature::SourceOrVerified;
         }
         if self.verified {
             question.part2.signature = Signature::Verified;
