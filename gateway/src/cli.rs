@@ -4,6 +4,7 @@ pub mod audit;
 pub mod certs;
 pub mod check;
 pub mod config;
+pub mod consent;
 pub mod run;
 
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ enum Verb {
     Check(check::Args),
     /// The configuration's format, and what a change would alter.
     Config(config::Args),
+    /// What a patient's Consents mean for a partner, purpose and label set.
+    Consent(consent::Args),
     /// The gateway.
     Run(run::Args),
 }
@@ -50,6 +53,7 @@ impl Cli {
             Verb::Certs(args) => certs::run(args),
             Verb::Check(args) => check::run(args),
             Verb::Config(args) => config::run(args),
+            Verb::Consent(args) => consent::run(args),
             Verb::Run(args) => run::run(&args),
         }
     }

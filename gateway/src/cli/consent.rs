@@ -120,7 +120,8 @@ impl Asked {
         let kind = args.kind.parse().map_err(|_| format!("--type: `{}` is not an R4 resource type", args.kind))?;
         let mut recipients = args.recipient.iter().map(|name| party(name)).collect::<Result<Vec<_>, _>>()?;
         if let Some(file) = &args.partner {
-            recipients.extend(load_partner(file, &environment).map_err(|problems| problems.to_string())?.consent_recipients);
+            recipients
+                .extend(load_partner(file, &environment).map_err(|problems| problems.to_string())?.consent_recipients);
         }
         let text = read_file(&args.consents)?;
         let given = GivenConsents::read(&text, &args.base_url)

@@ -25,7 +25,9 @@ pub struct GivenConsents {
 
 /// Refusal of a file that is none of the forms above. It carries no content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a Bundle, an array, a Consent, or NDJSON of Consents: every value must be one JSON object with a resourceType")]
+#[error(
+    "not a Bundle, an array, a Consent, or NDJSON of Consents: every value must be one JSON object with a resourceType"
+)]
 pub struct NotConsents(());
 
 #[derive(Deserialize)]
@@ -154,7 +156,9 @@ mod tests {
     #[test]
     fn every_form_gives_the_same_books() {
         for text in [
-            format!(r#"{{"resourceType":"Bundle","type":"collection","entry":[{{"resource":{A}}},{{"resource":{B}}},{{"resource":{PATIENT}}},{{}}]}}"#),
+            format!(
+                r#"{{"resourceType":"Bundle","type":"collection","entry":[{{"resource":{A}}},{{"resource":{B}}},{{"resource":{PATIENT}}},{{}}]}}"#
+            ),
             format!("[{A},{B},{PATIENT}]"),
             format!("{A}\n\n{B}\r\n{PATIENT}\n"),
         ] {
