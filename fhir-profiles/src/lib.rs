@@ -4,6 +4,7 @@
 //! last byte is an error, and neither error carries content. It is pure: no clock, no network, no files, no logging.
 
 pub mod bundle;
+pub mod capability;
 pub mod codes;
 pub mod compartment;
 pub mod engine;

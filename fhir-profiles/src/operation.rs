@@ -154,6 +154,37 @@ impl Operation {
         }
     }
 
+    /// The canonical URL of its definition.
+    pub const fn definition(self) -> &'static str {
+        match self {
+            Self::Everything => "http://hl7.org/fhir/OperationDefinition/Patient-everything",
+            Self::Lastn => "http://hl7.org/fhir/OperationDefinition/Observation-lastn",
+            Self::Docref => "http://hl7.org/fhir/us/core/OperationDefinition/docref",
+            Self::Expand => "http://hl7.org/fhir/OperationDefinition/ValueSet-expand",
+            Self::Lookup => "http://hl7.org/fhir/OperationDefinition/CodeSystem-lookup",
+            Self::ValidateCode => "http://hl7.org/fhir/OperationDefinition/ValueSet-validate-code",
+            Self::Translate => "http://hl7.org/fhir/OperationDefinition/ConceptMap-translate",
+            Self::Export => "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export",
+        }
+    }
+
+    /// Is it defined on this type or its instances, or with `None` on the system?
+    pub fn is_offered_on(self, kind: Option<ResourceType>) -> bool {
+        match kind {
+            None => self.is_defined_on(&Target::System),
+            Some(kind) => {
+                let some_instance = "x".parse().ok().map(|id| Target::Instance(InstanceId { kind, id }));
+                self.is_defined_on(&Target::Type(kind))
+                    || some_instance.is_some_and(|target| self.is_defined_on(&target))
+            }
+        }
+    }
+
+    /// The names of operations that are known and refused to everybody.
+    pub const fn refused() -> &'static [&'static str] {
+        REFUSED
+    }
+
     /// None of them changes what is stored; `$export` starts a job, which is recorded like a change.
     pub const fn changes(self) -> bool {
         matches!(self, Self::Export)

@@ -111,6 +111,23 @@ impl Row {
     }
 }
 
+impl Kind {
+    /// The code of R4 value set `search-param-type`.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::Date => "date",
+            Self::String => "string",
+            Self::Token => "token",
+            Self::Reference => "reference",
+            Self::Composite => "composite",
+            Self::Quantity => "quantity",
+            Self::Uri => "uri",
+            Self::Special => "special",
+        }
+    }
+}
+
 impl Targets {
     pub fn contain(self, kind: ResourceType) -> bool {
         match self {
