@@ -3,6 +3,7 @@
 //! A set loads whole or not at all. An evaluation error anywhere is a denial: Cedar alone would skip an erroring
 //! `forbid`. Cedar's types stay inside this module.
 
+mod conditions;
 mod entities;
 mod load;
 mod meta;
@@ -21,7 +22,7 @@ pub use schema::schema_text;
 
 use vocabulary::Vocabulary;
 
-use crate::question::{Record, Target};
+use crate::question::{About, Question, Record, Target};
 use crate::reason::Reason;
 
 /// A loaded, validated, immutable set of policies.
@@ -34,6 +35,8 @@ pub struct PolicySet {
     interact: Slices,
     disclose: Slices,
     reads_time: bool,
+    /// The policies themselves, in file order, for explanation and coverage.
+    sources: Vec<cedar::Policy>,
 }
 
 /// The policies that one moment needs, by whom they can concern. A partner never pays for another's policies.
@@ -153,6 +156,23 @@ impl PolicySet {
             }
         }
         answer
+    }
+
+    /// Builds the question in Cedar's terms and hands it to `evaluate`; what cannot be built is an error.
+    fn put(
+        &self,
+        question: &Question,
+        evaluate: impl Fn(&Asking, &cedar::Request, &cedar::Entities) -> Answer,
+    ) -> Answer {
+        let built = match &question.about {
+            About::Target(target) => self.vocabulary.target(target),
+            About::Record(record) => self.vocabulary.record(record),
+        };
+        let Some(asking) = Asking::new(self, &question.caller) else { return Answer::error() };
+        match built.and_then(|built| asking.request(built)) {
+            Some((request, entities)) => evaluate(&asking, &request, &entities),
+            None => Answer::error(),
+        }
     }
 
     fn evaluate(&self, policies: &cedar::PolicySet, request: &cedar::Request, entities: &cedar::Entities) -> Answer {

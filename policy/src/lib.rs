@@ -15,4 +15,5 @@ pub mod reason;
 pub mod record;
 pub mod scope;
 pub mod subject;
+pub mod tables;
 mod touched;

@@ -1,0 +1,126 @@
+//! The conditions of policies taken apart: which of them hold for a question, and which were never put to the test.
+
+use std::sync::Arc;
+
+use cedar_policy as cedar;
+use serde_json::{Value, json};
+
+use super::{Answer, PolicyMeta, PolicySet, Verdict};
+use crate::question::Question;
+use crate::tables::Uncovered;
+
+/// One condition of a policy: a leaf under its `&&`, `||` and `!`.
+#[derive(Clone, Debug)]
+pub(crate) struct Condition {
+    pub(crate) text: String,
+    /// Stands in an `unless`.
+    pub(crate) negated: bool,
+    probe: cedar::PolicySet,
+}
+
+impl PolicySet {
+    /// The conditions of a policy in the order of its text.
+    pub(crate) fn conditions(&self, meta: &PolicyMeta) -> Vec<Condition> {
+        self.source(meta).map(conditions).unwrap_or_default()
+    }
+
+    fn source(&self, meta: &PolicyMeta) -> Option<&cedar::Policy> {
+        self.sources.iter().find(|policy| policy.id().to_string() == meta.id)
+    }
+
+    /// Does this condition hold for the question? `None` where the policy's scope does not fit, or evaluation fails.
+    pub(crate) fn holds(&self, condition: &Condition, question: &Question) -> Option<bool> {
+        match self.probe(&condition.probe, question).verdict {
+            Verdict::Permit => Some(true),
+            Verdict::Deny => Some(false),
+            Verdict::Error => None,
+        }
+    }
+
+    /// Do the policy's scope and all its conditions fit the question?
+    pub(crate) fn matches(&self, meta: &PolicyMeta, question: &Question) -> bool {
+        let Some(json) = self.source(meta).and_then(|policy| policy.to_json().ok()) else { return false };
+        permit(&json, json.get("conditions").cloned().unwrap_or_else(|| json!([])))
+            .is_some_and(|probe| self.probe(&probe, question).verdict == Verdict::Permit)
+    }
+
+    /// Does the policy's scope (its principal and action) fit the question?
+    pub(crate) fn scope_fits(&self, meta: &PolicyMeta, question: &Question) -> bool {
+        let Some(json) = self.source(meta).and_then(|policy| policy.to_json().ok()) else { return false };
+        permit(&json, json!([])).is_some_and(|probe| self.probe(&probe, question).verdict == Verdict::Permit)
+    }
+
+    fn probe(&self, probe: &cedar::PolicySet, question: &Question) -> Answer {
+        self.put(question, |_, request, entities| self.evaluate(probe, request, entities))
+    }
+
+    /// Conditions that none of these questions makes true, or none makes false.
+    pub(crate) fn unexercised_conditions(&self, questions: &[&Question]) -> Vec<Uncovered> {
+        let mut found = Vec::new();
+        for meta in self.listed.iter().map(Arc::as_ref) {
+            let fitting: Vec<&&Question> =
+                questions.iter().filter(|question| self.scope_fits(meta, question)).collect();
+            for condition in self.conditions(meta) {
+                let seen: Vec<Option<bool>> = fitting.iter().map(|question| self.holds(&condition, question)).collect();
+                for (value, missing) in [(true, "no row makes it true"), (false, "no row makes it false")] {
+                    if !seen.contains(&Some(value)) {
+                        let condition = Some(condition.text.clone());
+                        found.push(Uncovered { policy: meta.id.clone(), condition, missing });
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+fn conditions(policy: &cedar::Policy) -> Vec<Condition> {
+    let Ok(json) = policy.to_json() else { return Vec::new() };
+    let mut found = Vec::new();
+    for clause in json.get("conditions").and_then(Value::as_array).into_iter().flatten() {
+        let negated = clause.get("kind").and_then(Value::as_str) == Some("unless");
+        let mut leaves = Vec::new();
+        if let Some(body) = clause.get("body") {
+            collect_leaves(body, &mut leaves);
+        }
+        found.extend(leaves.into_iter().filter_map(|leaf| {
+            let probe = permit(&json, json!([{ "kind": "when", "body": leaf }]))?;
+            Some(Condition { text: text(&probe), negated, probe })
+        }));
+    }
+    found
+}
+
+fn collect_leaves<'a>(body: &'a Value, leaves: &mut Vec<&'a Value>) {
+    for operator in ["&&", "||"] {
+        if let Some(sides) = body.get(operator) {
+            for side in ["left", "right"].iter().filter_map(|side| sides.get(side)) {
+                collect_leaves(side, leaves);
+            }
+            return;
+        }
+    }
+    match body.get("!").and_then(|not| not.get("arg")) {
+        Some(inner) => collect_leaves(inner, leaves),
+        None => leaves.push(body),
+    }
+}
+
+/// A policy with this one's scope and these conditions, that permits.
+fn permit(of: &Value, conditions: Value) -> Option<cedar::PolicySet> {
+    let mut json = of.clone();
+    let members = json.as_object_mut()?;
+    members.insert("effect".to_owned(), json!("permit"));
+    members.insert("conditions".to_owned(), conditions);
+    members.remove("annotations");
+    let policy = cedar::Policy::from_json(Some(cedar::PolicyId::new("probe")), json).ok()?;
+    cedar::PolicySet::from_policies([policy]).ok()
+}
+
+/// The one condition of a probe, in Cedar's words.
+fn text(probe: &cedar::PolicySet) -> String {
+    let whole = probe.policies().next().and_then(cedar::Policy::to_cedar).unwrap_or_default();
+    let body = whole.split_once("when {").map_or("", |(_, body)| body);
+    let body = body.rsplit_once('}').map_or(body, |(body, _)| body);
+    body.split_whitespace().collect::<Vec<_>>().join(" ")
+}
