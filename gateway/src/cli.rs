@@ -5,6 +5,7 @@ pub mod certs;
 pub mod check;
 pub mod config;
 pub mod consent;
+pub mod policy;
 pub mod run;
 
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Verb {
     Consent(consent::Args),
     /// The gateway.
     Run(run::Args),
+    /// Policies: are they valid, right, explained, proved?
+    Policy(policy::Args),
 }
 
 /// Exit codes of every verb (product.md section 2).
@@ -55,6 +58,7 @@ impl Cli {
             Verb::Config(args) => config::run(args),
             Verb::Consent(args) => consent::run(args),
             Verb::Run(args) => run::run(&args),
+            Verb::Policy(args) => policy::run(args),
         }
     }
 }

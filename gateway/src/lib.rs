@@ -24,6 +24,7 @@ pub mod pki;
 pub mod proxy;
 pub mod reach;
 pub mod redact;
+pub mod prove;
 pub mod refusal;
 pub mod reload;
 pub mod resolve;

@@ -6,6 +6,8 @@
 pub mod cedar;
 pub mod consent;
 pub mod decide;
+pub mod explain;
+pub mod mutate;
 pub mod partner;
 pub mod permit;
 pub mod purpose;

@@ -217,6 +217,15 @@ pub enum Said {
 }
 
 impl Said {
+    /// The ruling that it was, as far as it is known.
+    pub fn as_ruling(self) -> Ruling {
+        let decision = match self {
+            Self::Allowed => Decision::Allow,
+            Self::Denied | Self::PerhapsDenied => Decision::Deny,
+        };
+        Ruling { decision, policies: Vec::new(), reason: None, would_deny: Vec::new() }
+    }
+
     /// Does a new ruling differ from what was said?
     pub const fn differs(self, ruling: &Ruling) -> bool {
         match (self, ruling.decision) {

@@ -9,6 +9,15 @@ use crate::cedar::PolicySet;
 use crate::question::{About, Caller, Decision, Question, Record, Ruling, Target, maybe_code};
 use crate::reason::Reason;
 
+/// The tables that the shipped set is held to.
+pub const SHIPPED: &[(&str, &str)] = &[
+    ("emergency.json", include_str!("../tests/decisions/emergency.json")),
+    ("interactions.json", include_str!("../tests/decisions/interactions.json")),
+    ("part2.json", include_str!("../tests/decisions/part2.json")),
+    ("partners.json", include_str!("../tests/decisions/partners.json")),
+    ("records.json", include_str!("../tests/decisions/records.json")),
+];
+
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Table {

@@ -28,6 +28,18 @@ impl PolicySet {
         self.sources.iter().find(|policy| policy.id().to_string() == meta.id)
     }
 
+    /// The policies that decide, those in shadow mode left out, as one Cedar text.
+    pub fn enforced_text(&self) -> String {
+        let enforced = self.sources.iter().filter(|policy| policy.annotation("mode") != Some("shadow"));
+        enforced.filter_map(cedar::Policy::to_cedar).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Each policy's `@id` and its form as JSON, annotations included, in file order.
+    pub(crate) fn as_json(&self) -> Vec<(String, Value)> {
+        let json = |policy: &cedar::Policy| Some((policy.id().to_string(), policy.to_json().ok()?));
+        self.sources.iter().filter_map(json).collect()
+    }
+
     /// Does this condition hold for the question? `None` where the policy's scope does not fit, or evaluation fails.
     pub(crate) fn holds(&self, condition: &Condition, question: &Question) -> Option<bool> {
         match self.probe(&condition.probe, question).verdict {
@@ -35,13 +47,6 @@ impl PolicySet {
             Verdict::Deny => Some(false),
             Verdict::Error => None,
         }
-    }
-
-    /// Do the policy's scope and all its conditions fit the question?
-    pub(crate) fn matches(&self, meta: &PolicyMeta, question: &Question) -> bool {
-        let Some(json) = self.source(meta).and_then(|policy| policy.to_json().ok()) else { return false };
-        permit(&json, json.get("conditions").cloned().unwrap_or_else(|| json!([])))
-            .is_some_and(|probe| self.probe(&probe, question).verdict == Verdict::Permit)
     }
 
     /// Does the policy's scope (its principal and action) fit the question?
