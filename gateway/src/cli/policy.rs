@@ -298,8 +298,8 @@ fn proved(args: &Prove) -> Ended {
     let invariants = invariants(args.invariants.as_deref())?;
     let started = std::time::Instant::now();
     let report = match prove::prove(&set, &invariants) {
-        Err(prove::Failure::NoSolver) => {
-            eprintln!("{}", prove::HOW_TO_INSTALL);
+        Err(prove::Failure::NoSolver(remedy)) => {
+            eprintln!("{remedy}");
             return Ok(Found::NoSolver);
         }
         Err(prove::Failure::Unusable(problem)) => return Err(problem),
@@ -342,8 +342,8 @@ fn mutated(args: &Mutate) -> Ended {
         match proof {
             Ok(true) => survivors.push(format!("policy `{}`: {}", mutant.policy, mutant.change)),
             Ok(false) => by_proof += 1,
-            Err(prove::Failure::NoSolver) => {
-                eprintln!("{}", prove::HOW_TO_INSTALL);
+            Err(prove::Failure::NoSolver(remedy)) => {
+                eprintln!("{remedy}");
                 return Ok(Found::NoSolver);
             }
             Err(prove::Failure::Unusable(problem)) => return Err(problem),
