@@ -245,6 +245,7 @@ const fn in_words(reason: Reason) -> &'static str {
             "The write does not fit what is stored."
         }
         Reason::UpstreamUnintelligible
+        | Reason::UpstreamBusy
         | Reason::UpstreamUnavailable
         | Reason::ConsentSourceUnavailable
         | Reason::IssuerUnavailable
