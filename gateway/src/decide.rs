@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use fhir_profiles::engine::{Document, Judge, Place, ResourceFacts, Verdict};
 use fhir_profiles::ids::{InstanceId, LogicalId, ResourceType};
+use fhir_profiles::interaction::Access;
 use fhir_profiles::label::LabelSet;
 use fhir_profiles::reference::Reference;
 use fhir_profiles::search::{Query, matches};
@@ -80,6 +81,8 @@ pub struct Judgement<'a> {
     pub known: &'a HashMap<InstanceId, Known>,
     /// Is all Part 2 data locked down?
     pub part2_locked: bool,
+    /// For the image of a write: its scope letter. `None` for what is shown.
+    pub write: Option<Access>,
 }
 
 /// The verdicts on one document, ready for the engine.
@@ -127,9 +130,10 @@ impl Judgement<'_> {
             let matches = |constraint: &Constraint| constraint_holds(body, facts.kind, constraint, self.bases);
             let consent = outcome(facts.labels);
             let question = DisclosureFacts { consent: &consent, matches: &matches };
-            let disclosure = self
-                .locked(facts.labels)
-                .unwrap_or_else(|| self.permit.disclose(self.policies, &mut memo, facts, &question));
+            let disclosure = self.locked(facts.labels).unwrap_or_else(|| match self.write {
+                Some(access) => self.permit.touch(self.policies, &mut memo, facts, &question, access),
+                None => self.permit.disclose(self.policies, &mut memo, facts, &question),
+            });
             let verdict = verdicts.note(&disclosure, &consent);
             verdicts.resources.push(verdict);
             for labels in &facts.inline {

@@ -175,8 +175,9 @@ impl Upstream {
         let headers = built.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/fhir+json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        // R4 http.html: an unknown parameter must not widen a result.
-        headers.insert("prefer", HeaderValue::from_static("handling=strict"));
+        // R4 http.html: an unknown parameter must not widen a result; what was written is judged before it is shown.
+        let prefer = if request.body.is_some() { "handling=strict, return=representation" } else { "handling=strict" };
+        headers.insert("prefer", HeaderValue::from_static(prefer));
         if let Some(authorization) = authorization {
             headers.insert(AUTHORIZATION, authorization);
         }

@@ -3,6 +3,7 @@
 mod page;
 mod record;
 mod served;
+mod write;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fhir_profiles::interaction::Interaction;
 use fhirwall_policy::decide::{Asked, Risk, decide};
+use fhirwall_policy::partner::Redaction;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
 use fhirwall_policy::subject::Subject;
@@ -101,10 +103,6 @@ impl<'a> Journey<'a> {
         let part2_locked = self.lockdowns(endpoint, &subject).await?;
         let permit = self.measure("decide", || self.decide(endpoint, &subject, &interaction))?;
         self.journal.permit(&permit);
-        let upstream = page::upstream_request(&permit, cursor).ok_or(Reason::UnsupportedInteraction)?;
-        let _room = self.room().await?;
-        let answer = self.stage("forward", endpoint.upstream.exchange(&upstream)).await.map_err(failure)?;
-        check_status(&answer)?;
         let stage = Stage {
             generation: self.generation,
             endpoint,
@@ -112,7 +110,15 @@ impl<'a> Journey<'a> {
             permit: &permit,
             now: self.now,
             part2_locked,
+            write: None,
         };
+        if interaction.changes() {
+            return self.write(&stage, &subject, request).await;
+        }
+        let upstream = page::upstream_request(&permit, cursor).ok_or(Reason::UnsupportedInteraction)?;
+        let _room = self.room().await?;
+        let answer = self.stage("forward", endpoint.upstream.exchange(&upstream)).await.map_err(failure)?;
+        check_status(&answer)?;
         let judged = self.stage("redact", stage.judge(&answer.body)).await?;
         let link = |relation: &str, url: &str| self.link(endpoint, &subject, &interaction, relation, url);
         let redacted = stage.write(judged, link);
@@ -125,8 +131,13 @@ impl<'a> Journey<'a> {
             }
         };
         self.admit_disclosure(&subject, &shown.account, shown.body.len()).await?;
+        let tag = version_tag(&permit, &answer, &shown.account);
         self.journal.account(shown.account);
-        Ok(Outcome::Disclosure(served::resource(self.journal.decision, Bytes::from(shown.body))))
+        let mut served = served::resource(self.journal.decision, Bytes::from(shown.body));
+        if let Some(tag) = tag {
+            served.headers.insert(http::header::ETAG, tag);
+        }
+        Ok(Outcome::Disclosure(served))
     }
 
     /// Finds the endpoint by host and path. Nothing else is served on a data listener.
@@ -296,6 +307,19 @@ fn failure(failure: UpstreamFailure) -> Refusal {
         UpstreamFailure::Unreachable | UpstreamFailure::TimedOut | UpstreamFailure::Credential => {
             Refusal::from(Reason::UpstreamUnavailable)
         }
+    }
+}
+
+/// The version of one resource that is shown whole, for `If-Match`. A silent partner, to whom versions could tell that
+/// something changed out of its sight, gets none.
+fn version_tag(permit: &Permit, answer: &UpstreamAnswer, account: &Account) -> Option<http::HeaderValue> {
+    match permit.redaction() {
+        Redaction::Marked if !account.reduced => {
+            let tag = answer.etag.as_deref()?;
+            fhir_profiles::bundle::version(tag)?;
+            http::HeaderValue::from_str(tag).ok()
+        }
+        Redaction::Marked | Redaction::Silent => None,
     }
 }
 

@@ -6,6 +6,7 @@ use fhir_profiles::engine::{
     Document, Level, Notice, Place, RedactError, RedactOptions, Removal, SearchMode, Style, Totals, scan,
 };
 use fhir_profiles::ids::{LogicalId, ResourceType};
+use fhir_profiles::interaction::Access;
 use fhirwall_policy::partner::Redaction;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
@@ -48,6 +49,8 @@ pub struct Stage<'a> {
     pub now: OffsetDateTime,
     /// All Part 2 data is locked down.
     pub part2_locked: bool,
+    /// For the image of a write: its scope letter. `None` for what is shown.
+    pub write: Option<Access>,
 }
 
 /// A judged document: every verdict is known, nothing is written yet.
@@ -55,6 +58,22 @@ pub struct Stage<'a> {
 pub struct Judged<'a> {
     document: Document<'a>,
     verdicts: Verdicts,
+}
+
+impl Judged<'_> {
+    /// What the resource itself says it is.
+    pub fn root(&self) -> Option<&fhir_profiles::engine::ResourceFacts> {
+        self.document.root()
+    }
+
+    /// The patients that anything in it is about.
+    pub fn patients(&self, bases: &[&str]) -> Vec<LogicalId> {
+        let mut patients: Vec<LogicalId> =
+            self.document.resources().iter().flat_map(|facts| patients_of(facts, bases)).cloned().collect();
+        patients.sort();
+        patients.dedup();
+        patients
+    }
 }
 
 impl Stage<'_> {
@@ -76,6 +95,7 @@ impl Stage<'_> {
             consents: &consents,
             known: &known,
             part2_locked: self.part2_locked,
+            write: self.write,
         };
         let verdicts = judgement.judge(&document);
         Ok(Judged { document, verdicts })

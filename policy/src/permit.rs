@@ -160,7 +160,20 @@ impl Permit {
         facts: &ResourceFacts,
         question: &DisclosureFacts<'_>,
     ) -> Disclosure {
-        self.judge(set, memo, facts, facts.labels, question)
+        self.judge(set, memo, facts, facts.labels, question, touched::shown_by(&self.interaction))
+    }
+
+    /// May this caller's write touch this record, as it was before or as it would be afterwards (rule 12)? The scope's
+    /// letter is that of the write; compartment, labels and consents rule as for what is shown.
+    pub fn touch(
+        &self,
+        set: &PolicySet,
+        memo: &mut Memo,
+        facts: &ResourceFacts,
+        question: &DisclosureFacts<'_>,
+        access: Access,
+    ) -> Disclosure {
+        self.judge(set, memo, facts, facts.labels, question, access)
     }
 
     /// May an element with these inline labels be shown, in this resource? The highest protection of both applies
@@ -173,7 +186,8 @@ impl Permit {
         labels: LabelSet,
         question: &DisclosureFacts<'_>,
     ) -> Disclosure {
-        self.judge(set, memo, facts, facts.labels.union(labels), question)
+        let access = touched::shown_by(&self.interaction);
+        self.judge(set, memo, facts, facts.labels.union(labels), question, access)
     }
 
     /// May a reference to this record be shown in another one? By labels and consents alone: a record outside the
@@ -200,13 +214,14 @@ impl Permit {
         facts: &ResourceFacts,
         labels: LabelSet,
         question: &DisclosureFacts<'_>,
+        access: Access,
     ) -> Disclosure {
         let bases: Vec<&str> = self.bases.iter().map(String::as_str).collect();
         if set.epoch() != self.epoch {
             // A permit of one set is no permit of another.
             return Disclosure::withhold(Reason::PolicyError);
         }
-        if let Err(reason) = self.within_scope(facts, question, &bases) {
+        if let Err(reason) = self.within_scope(facts, question, &bases, access) {
             return Disclosure::withhold(reason);
         }
         let key = self.key(facts, labels, question.consent, &bases);
@@ -245,11 +260,11 @@ impl Permit {
         facts: &ResourceFacts,
         question: &DisclosureFacts<'_>,
         bases: &[&str],
+        access: Access,
     ) -> Result<(), Reason> {
         if !self.needs_own_scope(facts) {
             return Ok(());
         }
-        let access = touched::shown_by(&self.interaction);
         let mut refusal = Reason::OutsideCompartment;
         for reach in &self.judge.reaches {
             let granted = match self.judge.scopes.grants(access, facts.kind, reach.context) {

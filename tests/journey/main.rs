@@ -14,6 +14,7 @@ mod doors;
 mod hidden;
 mod hostile;
 mod wire;
+mod writes;
 
 use fhirwall::demo::client::Reply;
 use fhirwall::demo::world::{Neighbours, World};

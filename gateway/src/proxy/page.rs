@@ -106,10 +106,9 @@ pub(super) fn upstream_request(permit: &Permit, cursor: Option<Cursor>) -> Optio
     let upstream = permit.interaction().upstream()?;
     let method = match upstream.method {
         UpstreamMethod::Get => Method::GET,
-        UpstreamMethod::Post => Method::POST,
-        UpstreamMethod::Put => Method::PUT,
-        UpstreamMethod::Patch => Method::PATCH,
-        UpstreamMethod::Delete => Method::DELETE,
+        UpstreamMethod::Post if upstream.form.is_some() => Method::POST,
+        // Whatever changes anything goes the way of writes.
+        UpstreamMethod::Post | UpstreamMethod::Put | UpstreamMethod::Patch | UpstreamMethod::Delete => return None,
     };
     let body = upstream.form.map(|form| {
         (HeaderValue::from_static("application/x-www-form-urlencoded"), bytes::Bytes::from(form.into_bytes()))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fhir_profiles::ids::{InstanceId, LogicalId};
 use fhir_profiles::interaction::Interaction;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
@@ -94,6 +95,16 @@ impl Journal {
             bytes: u64::try_from(answer.body.len()).ok(),
             ..self.record.clone()
         })
+    }
+
+    /// The record of a change that is about to be asked of the EHR.
+    pub(super) fn attempt(&self, instance: Option<&InstanceId>, patients: &[LogicalId]) -> Record {
+        let mut record = self.record.clone();
+        if let Some(instance) = instance {
+            record.instance = Some(instance.relative());
+        }
+        record.patients = patients.iter().map(|patient| patient.as_str().to_owned()).collect();
+        Record::attempt(record)
     }
 
     /// The record of a refusal: the true reason, not the one the client sees.
