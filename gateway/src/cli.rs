@@ -5,6 +5,7 @@ pub mod certs;
 pub mod check;
 pub mod config;
 pub mod consent;
+pub mod demo;
 pub mod policy;
 pub mod run;
 
@@ -32,6 +33,8 @@ enum Verb {
     Config(config::Args),
     /// What a patient's Consents mean for a partner, purpose and label set.
     Consent(consent::Args),
+    /// Everything in one process: sample EHR, sample issuer, three apps, the gateway, and a tour.
+    Demo(demo::Args),
     /// The gateway.
     Run(run::Args),
     /// Policies: are they valid, right, explained, proved?
@@ -57,6 +60,7 @@ impl Cli {
             Verb::Check(args) => check::run(args),
             Verb::Config(args) => config::run(args),
             Verb::Consent(args) => consent::run(args),
+            Verb::Demo(args) => demo::run(args),
             Verb::Run(args) => run::run(&args),
             Verb::Policy(args) => policy::run(args),
         }

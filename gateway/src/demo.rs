@@ -9,4 +9,5 @@ pub(crate) mod files;
 pub(crate) mod patients;
 pub(crate) mod pki;
 pub(crate) mod tls_server;
+pub(crate) mod tour;
 pub mod world;

@@ -16,7 +16,7 @@ use crate::demo::apps::{App, AppProfile};
 use crate::pki::write_key;
 
 /// What this program writes into its directory, and may clear away at its next start.
-const OURS: &[&str] = &["tls", "keys", "partners", "policies", "audit", "state", "fhirwall.yaml", "demo.json"];
+const OURS: &[&str] = &["tls", "keys", "partners", "policies", "audit", "state", "curl", "fhirwall.yaml", "demo.json"];
 
 /// Where everything is.
 #[derive(Clone, Debug)]
@@ -123,6 +123,30 @@ impl Site {
              state: {{dir: state}}\n\
              shutdown: {{linger: 1ms, drain: 5s}}\n"
         )
+    }
+
+    /// The file of curl's options for an app.
+    pub(crate) fn curl_file(&self, client_id: &str) -> PathBuf {
+        self.dir.join("curl").join(client_id)
+    }
+
+    /// One file a partner app with curl's options: `curl -K FILE URL`.
+    pub(crate) fn write_curl_files(&self, apps: &[&App]) -> anyhow::Result<()> {
+        let dir = self.dir.join("curl");
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create `{}`", dir.display()))?;
+        for app in apps {
+            let text = format!(
+                "# {}: curl -K this-file URL\ncacert = \"{}\"\ncert = \"{}\"\nkey = \"{}\"\n\
+                 header = \"Authorization: Bearer {}\"\nsilent\nshow-error\n",
+                app.profile.name,
+                self.dir.join("tls/site/ca.pem").display(),
+                app.certificate.display(),
+                app.key.display(),
+                app.token,
+            );
+            write_key(&self.curl_file(app.profile.client_id), &text)?;
+        }
+        Ok(())
     }
 
     /// `demo.json`: what an app, a script or a test needs to call the gateway. Written last: then everything answers.

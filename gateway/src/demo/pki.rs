@@ -17,8 +17,6 @@ const DAYS: u16 = 30;
 pub(crate) struct DemoPki {
     pub(crate) site: PkiDirectory,
     pub(crate) partners: PkiDirectory,
-    /// The gateway as a server.
-    pub(crate) gateway: IssuedFiles,
     /// The gateway as a client of the EHR.
     pub(crate) gateway_client: IssuedFiles,
     ehr: IssuedFiles,
@@ -36,12 +34,12 @@ impl DemoPki {
             ips: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
             ..LeafNames::default()
         };
-        let gateway = site.issue_server("gateway", &server("gateway"), DAYS, now)?;
+        site.issue_server("gateway", &server("gateway"), DAYS, now)?;
         let ehr = site.issue_server("ehr", &server("sample EHR"), DAYS, now)?;
         let issuer = site.issue_server("issuer", &server("sample issuer"), DAYS, now)?;
         let gateway_client =
             site.issue_client("gateway-client", &uri("gateway", "spiffe://site.example/gateway"), DAYS, now)?;
-        Ok(Self { site, partners, gateway, gateway_client, ehr, issuer, now })
+        Ok(Self { site, partners, gateway_client, ehr, issuer, now })
     }
 
     /// A partner's client certificate with a SPIFFE id.

@@ -1,8 +1,10 @@
 //! The whole small world of the demo, running in this process: EHR, issuer, apps, and the gateway between them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use fhirwall_certs::peer::PeerIdentity;
@@ -13,9 +15,10 @@ use crate::clock::{Clock, SystemClock};
 use crate::demo::apps::{self, App, AppProfile};
 use crate::demo::authorization_server::jose::AppKey;
 use crate::demo::authorization_server::{AuthorizationServer, Grant};
-use crate::demo::client::HttpsClient;
+use crate::demo::client::{HttpsClient, Reply};
 use crate::demo::ehr::EhrServer;
 use crate::demo::files::{Site, prepare_directory};
+use crate::demo::patients::consents;
 use crate::demo::pki::{DemoPki, identity};
 use crate::reload::Timing;
 use crate::serve::{Running, prepare};
@@ -29,6 +32,7 @@ pub struct Neighbours {
     pub research: App,
     pub patient: App,
     site: Site,
+    authority: String,
     pki: DemoPki,
 }
 
@@ -79,8 +83,9 @@ impl Neighbours {
                 x5t_s256,
             });
         }
+        site.write_curl_files(&ready.iter().collect::<Vec<_>>())?;
         let [treatment, research, patient] = <[App; 3]>::try_from(ready).ok().context("three apps")?;
-        Ok(Self { ehr, issuer, treatment, research, patient, site, pki })
+        Ok(Self { ehr, issuer, treatment, research, patient, authority: site.listen.to_string(), site, pki })
     }
 
     /// The file for `fhirwall run --config`.
@@ -98,6 +103,11 @@ impl Neighbours {
         format!("https://{}/fhir", self.site.listen_smart)
     }
 
+    /// The host and port of [`Neighbours::base_url`]: what a `Host` header must say, on every listener.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
     /// Where the gateway's administration answers, on loopback.
     pub fn admin_url(&self) -> String {
         format!("http://{}", self.site.admin)
@@ -106,6 +116,11 @@ impl Neighbours {
     /// The directory of everything.
     pub fn dir(&self) -> &Path {
         &self.site.dir
+    }
+
+    /// The file of curl's options for an app.
+    pub fn curl_file(&self, client_id: &str) -> PathBuf {
+        self.site.curl_file(client_id)
     }
 
     /// The audit chain's directory.
@@ -150,6 +165,11 @@ impl Neighbours {
         }))
     }
 
+    /// The authority of the site's servers, PEM.
+    pub fn site_ca(&self) -> anyhow::Result<Vec<u8>> {
+        self.pki.site_ca()
+    }
+
     /// An HTTPS client that trusts the site and shows no certificate.
     pub fn anonymous(&self) -> anyhow::Result<HttpsClient> {
         HttpsClient::new(&self.pki.site_ca()?, None)
@@ -171,25 +191,55 @@ impl Neighbours {
 
     /// Writes Amara Osei's revocation of her consent into the EHR, behind the gateway's back.
     pub fn revoke_consent(&self, now: time::OffsetDateTime) {
-        self.ehr.put(crate::demo::patients::consents::revoked(now));
+        self.ehr.put(consents::revoked(now));
+    }
+
+    /// Tells the gateway that a patient's consents have changed, as an EHR's notification would.
+    pub async fn consents_changed(&self, patient: &str) -> anyhow::Result<Reply> {
+        let url = format!("{}/consents/changed", self.admin_url());
+        let headers = [(crate::admin::ACT_HEADER, "1"), ("content-type", "application/json")];
+        let body = serde_json::json!({"patient": patient}).to_string();
+        self.anonymous()?.send(http::Method::POST, &url, &headers, body).await
+    }
+
+    /// Writes Amara Osei's consent into the EHR as it was at the start, behind the gateway's back.
+    pub fn give_consent(&self, now: time::OffsetDateTime) {
+        self.ehr.put(consents::given(now));
     }
 }
 
-/// The demo's neighbours with a gateway between them.
+/// The neighbours with the gateway between them.
 #[derive(Debug)]
 pub struct World {
     pub neighbours: Neighbours,
     pub gateway: Running,
 }
 
+impl Deref for World {
+    type Target = Neighbours;
+
+    fn deref(&self) -> &Neighbours {
+        &self.neighbours
+    }
+}
+
 impl World {
-    /// Starts everything on loopback and writes `demo.json`.
+    /// Starts everything on loopback, for tests: `demo.json` is written at once. See [`Neighbours::start`].
     pub async fn start(dir: &Path, listen: Option<SocketAddr>) -> anyhow::Result<Self> {
-        let neighbours = Neighbours::start(dir, listen).await?;
+        let world = Self::between(Neighbours::start(dir, listen).await?)?;
+        world.write_demo_json()?;
+        Ok(world)
+    }
+
+    /// Starts the gateway between these neighbours, on the files as they now are.
+    pub fn between(neighbours: Neighbours) -> anyhow::Result<Self> {
         let prepared = prepare(&neighbours.config_file(), Arc::new(SystemClock), Timing::default())?;
-        let gateway = prepared.serve()?;
-        neighbours.write_demo_json()?;
-        Ok(Self { neighbours, gateway })
+        Ok(Self { gateway: prepared.serve()?, neighbours })
+    }
+
+    /// Ends the gateway, then its neighbours.
+    pub async fn stop(self) {
+        self.gateway.shutdown(Duration::from_secs(5)).await;
     }
 }
 

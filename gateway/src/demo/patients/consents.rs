@@ -5,9 +5,14 @@ use time::{Duration, OffsetDateTime};
 
 use super::{ACT_CODE, part2_labels};
 
+/// The one consent of Amara Osei.
+pub(crate) fn given(now: OffsetDateTime) -> Value {
+    consent("amara-consent", "amara-osei", "permit", now)
+}
+
 /// The one consent of Amara Osei, as it is after she has revoked it.
 pub(crate) fn revoked(now: OffsetDateTime) -> Value {
-    let mut consent = consent("amara-consent", "amara-osei", "permit", now);
+    let mut consent = given(now);
     if let Some(consent) = consent.as_object_mut() {
         // 2.31(a)(6): revoked in writing; R4 calls such a directive inactive.
         consent.insert("status".to_owned(), Value::from("inactive"));
@@ -33,6 +38,12 @@ fn consent(id: &str, patient: &str, decision: &str, now: OffsetDateTime) -> Valu
         "dateTime": day(-60),
         "performer": [{"reference": format!("Patient/{patient}")}],
         "organization": [{"reference": "Organization/harbor-house"}],
+        // 2.31(a)(8): signed, and someone has checked.
+        "verification": [{
+            "verified": true,
+            "verifiedWith": {"reference": format!("Patient/{patient}")},
+            "verificationDate": day(-60),
+        }],
         "policy": [{
             "authority": "https://www.hhs.gov/",
             "uri": "https://www.ecfr.gov/current/title-42/chapter-I/subchapter-A/part-2",
