@@ -165,20 +165,13 @@ impl Admission {
                 _inside: inside,
             });
         }
-        let (user, partner) = match self.store.is_shared() {
-            true => (
-                self.shared(&self.user_name(subject), limits.user, cost, Limit::UserRequests).await,
-                self.shared(&self.partner_name(subject), of.rate, cost, Limit::PartnerRequests).await,
-            ),
-            false => (None, None),
-        };
-        let user = match user {
-            Some(outcome) => outcome?,
-            None => self.rates.user(subject, cost)?,
-        };
-        let partner = match partner {
-            Some(outcome) => outcome?,
-            None => self.rates.partner(subject, of.rate, cost)?,
+        let (user, partner) = if self.store.is_shared() {
+            (
+                self.shared(&self.user_name(subject), limits.user, cost, Limit::UserRequests).await?,
+                self.shared(&self.partner_name(subject), of.rate, cost, Limit::PartnerRequests).await?,
+            )
+        } else {
+            (self.rates.user(subject, cost)?, self.rates.partner(subject, of.rate, cost)?)
         };
         let (policy, rate, left) = if user <= partner {
             (Limit::UserRequests, limits.user, user)
@@ -244,14 +237,11 @@ impl Admission {
         format!("u:{}\n{}\n{}", subject.partner.client_id, subject.issuer, subject.sub)
     }
 
-    /// `None`: the store is away, and the local share of the limit rules.
-    async fn shared(&self, key: &str, rate: Rate, cost: u32, limit: Limit) -> Option<Result<u32, Throttled>> {
+    /// While the store is away, this process's share of the limit rules.
+    async fn shared(&self, key: &str, rate: Rate, cost: u32, limit: Limit) -> Result<u32, Throttled> {
         let allowance = Allowance { burst: rate.burst, window: rate.window() };
-        match self.store.spend(&format!("rate:{key}"), cost.min(rate.burst), allowance).await {
-            Ok(Spending::Spent { left }) => Some(Ok(left)),
-            Ok(Spending::Refused { retry_after }) => Some(Err(Throttled { limit, retry_after })),
-            Err(_) => None,
-        }
+        let cost = cost.min(self.share(allowance).burst);
+        self.spend(&format!("rate:{key}"), cost, allowance, limit).await
     }
 
     async fn spend(&self, key: &str, cost: u32, allowance: Allowance, limit: Limit) -> Result<u32, Throttled> {

@@ -5,6 +5,7 @@
 
 mod embedded;
 mod identity;
+mod shared;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use time::OffsetDateTime;
 
 pub use embedded::{EmbeddedState, Sizes};
 pub use identity::IdentityState;
+pub use shared::{InvalidRedisUrl, RedisSettings, RedisState};
 
 /// Facts shared by the replicas of one gateway.
 #[async_trait]

@@ -4,9 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use fhirwall::admit::{Admission, Limit, Limits, PartnerLimits, Rate, RouteClass, Ticks};
 use fhirwall::clock::{Clock, FixedClock};
-use fhirwall::state::{EmbeddedState, Sizes};
+use fhirwall::state::{
+    Allowance, Bearer, Distinct, EmbeddedState, Lockdown, Revocation, Sizes, Spending, StateStore, StateUnavailable,
+};
 use fhirwall_policy::partner::{Part2, Part2Basis, Partner, Redaction, Status};
 use fhirwall_policy::subject::{Authentication, Emergency, Subject};
 use time::OffsetDateTime;
@@ -214,4 +217,57 @@ async fn a_reload_keeps_what_was_spent() {
     assert_eq!(read(&admission, &ann).await, Err(Limit::UserRequests));
     admission.sweep();
     assert_eq!(read(&admission, &ann).await, Err(Limit::UserRequests));
+}
+
+/// A shared store that never answers.
+#[derive(Debug)]
+struct Away;
+
+#[async_trait]
+impl StateStore for Away {
+    async fn first_use(&self, _: &str, _: OffsetDateTime) -> Result<bool, StateUnavailable> {
+        Err(StateUnavailable::Away)
+    }
+    async fn revoke(&self, _: Revocation, _: OffsetDateTime) -> Result<(), StateUnavailable> {
+        Err(StateUnavailable::Away)
+    }
+    async fn restore(&self, _: &Revocation) -> Result<(), StateUnavailable> {
+        Err(StateUnavailable::Away)
+    }
+    async fn is_revoked(&self, _: Bearer<'_>) -> Result<bool, StateUnavailable> {
+        Err(StateUnavailable::Away)
+    }
+    async fn lock_down(&self, _: Lockdown) -> Result<(), StateUnavailable> {
+        Err(StateUnavailable::Away)
+    }
+    async fn lift(&self, _: &str) -> Result<bool, StateUnavailable> {
+        Err(StateUnavailable::Away)
+    }
+    async fn lockdowns(&self) -> Result<Arc<[Lockdown]>, StateUnavailable> {
+        Err(StateUnavailable::Away)
+    }
+    async fn spend(&self, _: &str, _: u32, _: Allowance) -> Result<Spending, StateUnavailable> {
+        Err(StateUnavailable::Away)
+    }
+    async fn add_distinct(&self, _: &str, _: &[&str], _: u32, _: Duration) -> Result<Distinct, StateUnavailable> {
+        Err(StateUnavailable::Away)
+    }
+    fn is_shared(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn while_the_shared_store_is_away_a_replica_allows_its_share() {
+    let clock: Arc<dyn Clock> = Arc::new(FixedClock::at(1_767_225_600));
+    let local = Arc::new(EmbeddedState::new(Arc::clone(&clock), Sizes::default()));
+    let limits = Limits { replicas: 3, ..limits() };
+    let admission = Admission::new(limits, Ticks::Given(clock), Arc::new(Away), local);
+    let ann = subject("app", "ann");
+    for _ in 0..2 {
+        assert_eq!(read(&admission, &ann).await, Ok(()));
+    }
+    assert_eq!(read(&admission, &ann).await, Err(Limit::UserRequests));
+    assert_eq!(admission.disclosing(&ann, &["1"]).await, Ok(()));
+    assert_eq!(admission.disclosing(&ann, &["2"]).await.unwrap_err().limit, Limit::UserPatients);
 }
