@@ -118,6 +118,11 @@ impl PolicySet {
         &self.epoch
     }
 
+    /// The actions of the first moment, by their names in the schema.
+    pub fn actions() -> impl Iterator<Item = &'static str> {
+        vocabulary::ACTIONS.iter().map(|(name, _)| *name).filter(|name| *name != "disclose")
+    }
+
     /// Every policy, in file order.
     pub fn policies(&self) -> impl Iterator<Item = &PolicyMeta> {
         self.listed.iter().map(AsRef::as_ref)
@@ -158,21 +163,13 @@ impl PolicySet {
         answer
     }
 
-    /// Builds the question in Cedar's terms and hands it to `evaluate`; what cannot be built is an error.
-    fn put(
-        &self,
-        question: &Question,
-        evaluate: impl Fn(&Asking, &cedar::Request, &cedar::Entities) -> Answer,
-    ) -> Answer {
+    /// The question in Cedar's terms; `None` is an error, and errors deny.
+    fn build(&self, question: &Question) -> Option<(cedar::Request, cedar::Entities)> {
         let built = match &question.about {
             About::Target(target) => self.vocabulary.target(target),
             About::Record(record) => self.vocabulary.record(record),
         };
-        let Some(asking) = Asking::new(self, &question.caller) else { return Answer::error() };
-        match built.and_then(|built| asking.request(built)) {
-            Some((request, entities)) => evaluate(&asking, &request, &entities),
-            None => Answer::error(),
-        }
+        Asking::new(self, &question.caller)?.request(built?)
     }
 
     fn evaluate(&self, policies: &cedar::PolicySet, request: &cedar::Request, entities: &cedar::Entities) -> Answer {

@@ -51,24 +51,35 @@ impl PolicySet {
 
     /// Does the policy's scope (its principal and action) fit the question?
     pub(crate) fn scope_fits(&self, meta: &PolicyMeta, question: &Question) -> bool {
-        let Some(json) = self.source(meta).and_then(|policy| policy.to_json().ok()) else { return false };
-        permit(&json, json!([])).is_some_and(|probe| self.probe(&probe, question).verdict == Verdict::Permit)
+        let scope = self.source(meta).and_then(scope_of);
+        scope.is_some_and(|probe| self.probe(&probe, question).verdict == Verdict::Permit)
     }
 
     fn probe(&self, probe: &cedar::PolicySet, question: &Question) -> Answer {
-        self.put(question, |_, request, entities| self.evaluate(probe, request, entities))
+        match self.build(question) {
+            Some((request, entities)) => self.evaluate(probe, &request, &entities),
+            None => Answer::error(),
+        }
     }
 
     /// Conditions that none of these questions makes true, or none makes false.
     pub(crate) fn unexercised_conditions(&self, questions: &[&Question]) -> Vec<Uncovered> {
+        let built: Vec<(cedar::Request, cedar::Entities)> =
+            questions.iter().filter_map(|question| self.build(question)).collect();
         let mut found = Vec::new();
         for meta in self.listed.iter().map(Arc::as_ref) {
-            let fitting: Vec<&&Question> =
-                questions.iter().filter(|question| self.scope_fits(meta, question)).collect();
+            let Some(scope) = self.source(meta).and_then(scope_of) else { continue };
+            let verdict = |probe: &cedar::PolicySet, (request, entities): &(cedar::Request, cedar::Entities)| {
+                self.evaluate(probe, request, entities).verdict
+            };
+            let fitting: Vec<&(cedar::Request, cedar::Entities)> =
+                built.iter().filter(|built| verdict(&scope, built) == Verdict::Permit).collect();
             for condition in self.conditions(meta) {
-                let seen: Vec<Option<bool>> = fitting.iter().map(|question| self.holds(&condition, question)).collect();
-                for (value, missing) in [(true, "no row makes it true"), (false, "no row makes it false")] {
-                    if !seen.contains(&Some(value)) {
+                let seen: Vec<Verdict> = fitting.iter().map(|built| verdict(&condition.probe, built)).collect();
+                for (value, missing) in
+                    [(Verdict::Permit, "no row makes it true"), (Verdict::Deny, "no row makes it false")]
+                {
+                    if !seen.contains(&value) {
                         let condition = Some(condition.text.clone());
                         found.push(Uncovered { policy: meta.id.clone(), condition, missing });
                     }
@@ -77,6 +88,11 @@ impl PolicySet {
         }
         found
     }
+}
+
+/// A probe that fits whatever the policy's principal and action fit.
+fn scope_of(policy: &cedar::Policy) -> Option<cedar::PolicySet> {
+    permit(&policy.to_json().ok()?, json!([]))
 }
 
 fn conditions(policy: &cedar::Policy) -> Vec<Condition> {

@@ -25,7 +25,7 @@ pub(super) struct Vocabulary {
 }
 
 /// Every action of the schema, with the groups it is in, nearest first.
-const ACTIONS: &[(&str, &[&str])] = &[
+pub(super) const ACTIONS: &[(&str, &[&str])] = &[
     ("capabilities", &["view", "interact"]),
     ("read", &["view", "interact"]),
     ("search-type", &["view", "interact"]),
