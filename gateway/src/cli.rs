@@ -6,6 +6,7 @@ pub mod check;
 pub mod config;
 pub mod consent;
 pub mod demo;
+pub mod partner;
 pub mod policy;
 pub mod run;
 
@@ -35,6 +36,8 @@ enum Verb {
     Consent(consent::Args),
     /// Everything in one process: sample EHR, sample issuer, three apps, the gateway, and a tour.
     Demo(demo::Args),
+    /// Partners: take on, look at, stop, renew.
+    Partner(partner::Args),
     /// The gateway.
     Run(run::Args),
     /// Policies: are they valid, right, explained, proved?
@@ -61,6 +64,7 @@ impl Cli {
             Verb::Config(args) => config::run(args),
             Verb::Consent(args) => consent::run(args),
             Verb::Demo(args) => demo::run(args),
+            Verb::Partner(args) => partner::run(args),
             Verb::Run(args) => run::run(&args),
             Verb::Policy(args) => policy::run(args),
         }

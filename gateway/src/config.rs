@@ -6,6 +6,7 @@
 mod address;
 mod certificate;
 mod diff;
+mod edit;
 mod endpoint;
 mod gateway;
 mod identity;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 pub use address::{Origin, RedirectUri, WebUrl, is_loopback};
 pub use diff::{Change, How, changes};
+pub use edit::set_top_level;
 pub use endpoint::{Endpoint, EndpointPart2, FhirVersion, Part2Role, Upstream, UpstreamAuth};
 pub use gateway::{Directory, Gateway, Keys, Mode, Waiver};
 pub use identity::{Partners, RegisteredPartner};

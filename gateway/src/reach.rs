@@ -7,7 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Config, FilePath, Gateway, Issuer, Upstream};
+use crate::config::{Config, FilePath, Gateway, Issuer, Origin, PartnerFile, RedirectUri, Upstream};
 use crate::identify::fetch::{Fetch as _, HttpsFetch, Outgoing};
 
 /// A neighbour, and why it did not answer, if it did not.
@@ -39,6 +39,33 @@ pub async fn reach(config: &Config) -> Vec<Reached> {
         reached.push(of("state store", state(gateway).await));
     }
     reached
+}
+
+/// Asks a partner's addresses: its published keys, and whether its redirects and origins answer over TLS.
+pub async fn reach_partner(partner: &PartnerFile) -> Vec<Reached> {
+    let mut reached = Vec::new();
+    if let Some(uri) = &partner.jwks_uri {
+        reached.push(of(format!("its keys at {uri}"), published_keys(uri.url().as_str()).await));
+    }
+    let web = |text: &&str| text.starts_with("https://");
+    let redirects = partner.redirect_uris.iter().map(RedirectUri::as_str);
+    let mut addresses: Vec<&str> = redirects.chain(partner.origins.iter().map(Origin::as_str)).filter(web).collect();
+    addresses.dedup();
+    for address in addresses {
+        let answer = async { get(&client(None, None)?, address).await.map(drop) };
+        reached.push(of(address, answer.await));
+    }
+    reached
+}
+
+async fn published_keys(uri: &str) -> Result<(), String> {
+    let document = json(&get(&client(None, None)?, uri).await?)?;
+    let keys = document.get("keys").and_then(serde_json::Value::as_array).filter(|keys| !keys.is_empty());
+    let keys = keys.ok_or("it holds no key")?;
+    if keys.iter().any(|key| key.get("d").is_some() || key.get("k").is_some()) {
+        return Err("it publishes a private or shared key: the partner must replace it".to_owned());
+    }
+    Ok(())
 }
 
 fn of(what: impl Into<String>, result: Result<(), String>) -> Reached {
