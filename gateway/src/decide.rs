@@ -186,16 +186,19 @@ impl Judgement<'_> {
 
     /// What the consents of all these patients say: one denial denies, and all must permit.
     fn consent(&self, patients: &[LogicalId], kind: ResourceType, labels: LabelSet) -> ConsentOutcome {
-        let mut justified = Vec::new();
+        let (mut justified, mut silent) = (Vec::new(), patients.is_empty());
         for patient in patients {
-            let Some(book) = self.consents.get(patient) else { return ConsentOutcome::Silent };
+            let Some(book) = self.consents.get(patient) else {
+                silent = true;
+                continue;
+            };
             match evaluate(book, &self.permit.consent_question(patient, kind, labels)) {
                 ConsentOutcome::Permit { consents } => justified.extend(consents),
                 ConsentOutcome::Deny { consents } => return ConsentOutcome::Deny { consents },
-                ConsentOutcome::Silent => return ConsentOutcome::Silent,
+                ConsentOutcome::Silent => silent = true,
             }
         }
-        if patients.is_empty() { ConsentOutcome::Silent } else { ConsentOutcome::Permit { consents: justified } }
+        if silent { ConsentOutcome::Silent } else { ConsentOutcome::Permit { consents: justified } }
     }
 }
 

@@ -13,8 +13,8 @@ use fhir_profiles::label::{Label, LabelSet};
 use time::OffsetDateTime;
 
 use crate::cedar::{Asking, Obligations, PolicyMeta, PolicySet, Verdict};
-use crate::consent::{ConsentOutcome, ConsentQuestion};
-use crate::decide::Asked;
+use crate::consent::{ConsentOutcome, ConsentQuestion, Part2Role};
+use crate::decide::{Asked, EndpointRole};
 use crate::partner::{Part2Basis, Partner, Redaction};
 use crate::purpose::PurposeOfUse;
 use crate::question::{Caller, ConsentState, Record, Relation};
@@ -101,7 +101,12 @@ impl Permit {
         labels: LabelSet,
     ) -> ConsentQuestion<'a> {
         let recipients = &self.partner.consent_recipients;
-        ConsentQuestion::new(patient, recipients, self.purpose(), labels, kind, self.now)
+        let mut question = ConsentQuestion::new(patient, recipients, self.purpose(), labels, kind, self.now);
+        question.part2.role = match self.judge.caller.endpoint {
+            EndpointRole::Program => Part2Role::Program,
+            EndpointRole::Recipient => Part2Role::Recipient,
+        };
+        question
     }
 
     /// The policies that permitted the request.

@@ -8,8 +8,15 @@
 
 #[path = "consent/case.rs"]
 mod case;
+#[path = "consent/ihe.rs"]
+mod ihe;
+#[path = "consent/laws.rs"]
+mod laws;
+#[path = "consent/model.rs"]
+mod model;
 
 use case::Case;
+use fhirwall_policy::consent::ConsentRecord;
 
 const TABLES: &[(&str, &str)] = &[
     ("who", include_str!("consent/who.json")),
@@ -45,6 +52,20 @@ fn every_case_comes_out_as_the_table_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_slow_model_agrees_with_the_table() {
+    let mut modelled = 0;
+    for (table, case) in cases() {
+        let texts = case.texts();
+        if texts.iter().all(|text| ConsentRecord::parse(text.as_bytes()).is_ok()) {
+            let parsed: Vec<serde_json::Value> = texts.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+            assert_eq!(model::word(model::outcome(&parsed, &case.ask)), case.expect, "{table}: {}", case.name);
+            modelled += 1;
+        }
+    }
+    assert!(modelled >= 200, "{modelled}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ const CONFIDENTIALITY: &str = "http://terminology.hl7.org/CodeSystem/v3-Confiden
 const ACT_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
 const ACT_REASON: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
 
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
     pub name: String,
@@ -33,46 +33,46 @@ pub struct Case {
     pub by: Option<Vec<String>>,
 }
 
-#[derive(Deserialize, Clone, Default)]
+#[derive(Deserialize, Clone, Debug, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Short {
-    id: Option<String>,
-    status: Option<String>,
-    scope: Option<String>,
-    category: Vec<String>,
-    part2: bool,
-    patient: Option<String>,
+    pub id: Option<String>,
+    pub status: Option<String>,
+    pub scope: Option<String>,
+    pub category: Vec<String>,
+    pub part2: bool,
+    pub patient: Option<String>,
     #[serde(rename = "dateTime")]
-    date_time: Option<String>,
+    pub date_time: Option<String>,
     #[serde(rename = "policyRule")]
-    policy_rule: Option<String>,
-    provision: Option<ShortRule>,
+    pub policy_rule: Option<String>,
+    pub provision: Option<ShortRule>,
     /// Elements set as they stand here; null takes one away.
-    raw: Map<String, Value>,
+    pub raw: Map<String, Value>,
     /// The whole resource, as text.
-    text: Option<String>,
+    pub text: Option<String>,
 }
 
-#[derive(Deserialize, Clone, Default)]
+#[derive(Deserialize, Clone, Debug, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShortRule {
-    r#type: Option<String>,
-    period: Option<[Option<String>; 2]>,
-    to: Vec<Value>,
-    from: Vec<Value>,
-    action: Vec<String>,
-    purpose: Vec<String>,
-    label: Vec<String>,
-    class: Vec<String>,
-    code: Vec<String>,
+    pub r#type: Option<String>,
+    pub period: Option<[Option<String>; 2]>,
+    pub to: Vec<Value>,
+    pub from: Vec<Value>,
+    pub action: Vec<String>,
+    pub purpose: Vec<String>,
+    pub label: Vec<String>,
+    pub class: Vec<String>,
+    pub code: Vec<String>,
     #[serde(rename = "dataPeriod")]
-    data_period: Option<[Option<String>; 2]>,
-    data: Vec<[String; 2]>,
-    except: Vec<Self>,
-    raw: Map<String, Value>,
+    pub data_period: Option<[Option<String>; 2]>,
+    pub data: Vec<[String; 2]>,
+    pub except: Vec<Self>,
+    pub raw: Map<String, Value>,
 }
 
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ask {
     pub patient: String,
