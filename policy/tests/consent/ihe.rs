@@ -1,7 +1,9 @@
 //! The Consent examples of IHE Privacy Consent on FHIR, read where they lie, with the outcomes argued.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
+use fhir_profiles::ids::LogicalId;
 use fhir_profiles::label::{Label, LabelSet};
 use fhirwall_policy::consent::{ConsentBook, ConsentOutcome, ConsentQuestion, ConsentRecord, TimeSpan, evaluate};
 use fhirwall_policy::partner::Recipient;
@@ -46,14 +48,15 @@ impl Examples {
         (labels.map(label).collect(), TimeSpan::moment(json["effectiveDateTime"].as_str().unwrap()).unwrap())
     }
 
-    fn ask(&self, consent: &str, labels: LabelSet, ask: impl FnOnce(&mut ConsentQuestion<'_>)) -> ConsentOutcome {
-        let patient = "ex-patient".parse().unwrap();
+    fn ask<'q>(&self, consent: &str, labels: LabelSet, ask: impl FnOnce(&mut ConsentQuestion<'q>)) -> ConsentOutcome {
         let kind = "Observation".parse().unwrap();
-        let mut question = ConsentQuestion::new(&patient, &[], PurposeOfUse::Treat, labels, kind, NOW);
+        let mut question = ConsentQuestion::new(&PATIENT, &[], PurposeOfUse::Treat, labels, kind, NOW);
         ask(&mut question);
         evaluate(&self.book(consent), &question)
     }
 }
+
+static PATIENT: LazyLock<LogicalId> = LazyLock::new(|| "ex-patient".parse().unwrap());
 
 const NOW: OffsetDateTime = datetime!(2022-09-01 12:00 UTC);
 

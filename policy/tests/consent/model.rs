@@ -429,7 +429,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn alternatives(&mut self, list: &'a Value, read: impl Fn(&mut Self, &'a Value) -> Fact) -> Fact {
+    fn alternatives(&mut self, list: &Value, read: impl Fn(&mut Self, &Value) -> Fact) -> Fact {
         let list = items(list);
         if list.is_empty() { Fact::Is(true) } else { Fact::Some(list.iter().map(|item| read(self, item)).collect()) }
     }
