@@ -156,6 +156,14 @@ impl Identifier {
         })
     }
 
+    /// What a token's issuer states by it, if the token is active: for introspection and revocation, which look at
+    /// tokens without being a request of their holder. Bindings are not looked at.
+    pub async fn facts(&self, token: &str, now: OffsetDateTime) -> Result<AccessTokenFacts, IdentifyError> {
+        let token = self.verified(token, now).await?;
+        self.not_revoked(&token.facts).await?;
+        Ok(token.facts.clone())
+    }
+
     /// The key stores, by issuer, for metrics and readiness.
     pub fn key_stores(&self) -> impl Iterator<Item = (&str, &Arc<KeyStore>)> {
         self.issuers.iter().map(|(issuer, trusted)| (issuer.as_str(), &trusted.keys))
@@ -274,19 +282,22 @@ impl Identifier {
     }
 
     async fn not_revoked(&self, facts: &AccessTokenFacts) -> Result<(), IdentifyError> {
-        let token = Revocable {
-            issuer: &facts.issuer,
-            token_id: &facts.token_id,
-            sub: &facts.sub,
-            client_id: &facts.client_id,
-            patient: facts.patient.as_ref().map(fhir_profiles::ids::LogicalId::as_str),
-            issued_at: facts.issued_at,
-        };
-        match self.revocations.is_revoked(token).await {
-            Ok(false) => Ok(()),
-            Ok(true) => Err(IdentifyError::InvalidToken(TokenFault::Revoked)),
-            Err(_) => Err(IdentifyError::StateUnavailable),
+        for token_id in std::iter::once(&facts.token_id).chain(&facts.grant_id) {
+            let token = Revocable {
+                issuer: &facts.issuer,
+                token_id,
+                sub: &facts.sub,
+                client_id: &facts.client_id,
+                patient: facts.patient.as_ref().map(fhir_profiles::ids::LogicalId::as_str),
+                issued_at: facts.issued_at,
+            };
+            match self.revocations.is_revoked(token).await {
+                Ok(false) => {}
+                Ok(true) => return Err(IdentifyError::InvalidToken(TokenFault::Revoked)),
+                Err(_) => return Err(IdentifyError::StateUnavailable),
+            }
         }
+        Ok(())
     }
 }
 

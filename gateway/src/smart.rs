@@ -4,11 +4,18 @@
 //! codes and assertions used twice, refresh tokens that were rotated away.
 
 pub mod answer;
+pub mod authorize;
+pub mod broker;
 pub mod client_keys;
 pub mod clients;
 pub mod cors;
+pub mod front;
+pub mod login;
 pub mod parameters;
 pub mod pkce;
+pub mod remote;
+pub mod request;
 pub mod scopes;
 pub mod seal;
+pub mod signing;
 pub mod wellknown;

@@ -28,6 +28,8 @@ pub struct AccessTokenFacts {
     pub scopes: Arc<[String]>,
     pub patient: Option<LogicalId>,
     pub fhir_user: Option<Reference>,
+    /// The same as the issuer wrote it.
+    pub fhir_user_text: Option<Arc<str>>,
     /// As claimed; whether the partner may use it is judged with the partner file.
     pub purpose: ClaimedPurpose,
     pub emergency: Option<Emergency>,
@@ -42,6 +44,8 @@ pub struct AccessTokenFacts {
     pub bound_certificate: Option<[u8; 32]>,
     /// RFC 9449: thumbprint of the only key that may present it.
     pub bound_key: Option<String>,
+    /// The grant behind the token, when the issuer names it (our own broker does): a grant is revoked as a whole.
+    pub grant_id: Option<Arc<str>>,
     /// `hl7-b2b` `organization_id`, a fact for policy.
     pub organization: Option<Arc<str>>,
 }
@@ -92,6 +96,7 @@ impl AccessTokenFacts {
             scopes: scopes(claim(claims, &names.scope))?,
             patient: patient(text(claims, &names.patient)?)?,
             fhir_user: text(claims, &names.fhir_user)?.map(Reference::parse),
+            fhir_user_text: text(claims, &names.fhir_user)?.map(Arc::from),
             purpose: purpose(claims, &names.purpose_of_use, extension),
             emergency: emergency(claim(claims, &names.emergency))?,
             acr: text(claims, "acr")?.map(str::to_owned),
@@ -102,6 +107,7 @@ impl AccessTokenFacts {
             token_id: text(claims, "jti")?.map_or_else(|| super::base64url(digest).into(), Arc::from),
             bound_certificate,
             bound_key,
+            grant_id: text(claims, "grant_id")?.map(Arc::from),
             organization: extension
                 .and_then(|extension| extension.get("organization_id"))
                 .and_then(Value::as_str)

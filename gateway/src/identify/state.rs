@@ -37,6 +37,13 @@ pub trait Revocations: Send + Sync + fmt::Debug {
     async fn is_revoked(&self, token: Revocable<'_>) -> Result<bool, Unavailable>;
 }
 
+/// Ends single tokens, or whole grants by their id, on every replica.
+#[async_trait]
+pub trait RevokeTokens: Send + Sync + fmt::Debug {
+    /// From the next request on, until then (no token that it concerns lives longer).
+    async fn revoke_token(&self, issuer: &str, token_id: &str, until: OffsetDateTime) -> Result<(), Unavailable>;
+}
+
 /// A replay cache in this process alone. Bounded: when it is full of live entries, it says that it cannot tell.
 #[derive(Debug)]
 pub struct LocalReplayCache {

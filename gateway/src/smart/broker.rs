@@ -1,0 +1,273 @@
+//! Broker mode: the gateway is the SMART authorization server before a plain OpenID provider.
+//!
+//! The provider says who the user is; the user says, on a page of ours, what the app may have; the gateway signs tokens
+//! that live for minutes. Nothing is stored: logins, codes and refresh tokens are sealed, and the shared state only
+//! remembers what was used and what was revoked.
+
+pub mod consent;
+pub mod mint;
+pub mod provider;
+mod tokens;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fhir_profiles::ids::LogicalId;
+use fhir_profiles::reference::Reference;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use self::consent::{PatientChoice, Question};
+use self::mint::{Grant, Mint};
+use self::provider::{Provider, User};
+use super::answer::{Answer, ErrorCode, error_page, json_answer, redirect};
+use super::authorize::{self, back_to_client};
+use super::clients::ClientAuthentication;
+use super::front::known_error;
+use super::login::{Login, NotThisBrowser, cookie, set_cookie};
+use super::parameters::Parameters;
+use super::request::{AuthEndpoint, AuthRequest};
+use super::scopes::needs_patient;
+use super::seal::{CODE_LIFETIME, LOGIN_LIFETIME, Purpose, Seal, random};
+use super::signing::jwks;
+use super::wellknown;
+use crate::identify::Identifier;
+use crate::identify::dpop::Nonces;
+use crate::identify::sha256;
+use crate::identify::state::{Revocations, RevokeTokens};
+
+/// Whose records a user may open to an app, beside the user's own.
+#[async_trait]
+pub trait PatientDirectory: Send + Sync + fmt::Debug {
+    /// The plain list that the consent page shows. Empty: none.
+    async fn patients_of(&self, fhir_user: Option<&str>) -> Vec<PatientChoice>;
+}
+
+/// What the broker works with.
+pub struct BrokerParts {
+    pub mint: Mint,
+    pub provider: Provider,
+    pub clients: ClientAuthentication,
+    pub seal: Arc<Seal>,
+    pub revocations: Arc<dyn Revocations>,
+    pub revoke: Arc<dyn RevokeTokens>,
+    /// For users who are no patients themselves.
+    pub patients: Option<Arc<dyn PatientDirectory>>,
+    /// DPoP nonces at the token endpoint, where they are asked for.
+    pub nonces: Option<Nonces>,
+    /// Reads our own tokens back, for introspection and revocation. It must know [`Mint::issuer`] as an issuer.
+    pub identifier: Arc<Identifier>,
+}
+
+/// The SMART authorization server at `{base_url}/auth/`.
+pub struct Broker(BrokerParts);
+
+/// What a code holds.
+#[derive(Serialize, Deserialize)]
+struct BrokerCode {
+    grant: Grant,
+    redirect_uri: String,
+    challenge: String,
+}
+
+const CONSENT_COOKIE: &str = "__Host-fw-consent";
+
+impl Broker {
+    pub fn new(parts: BrokerParts) -> Self {
+        Self(parts)
+    }
+
+    /// Answers one request; the method was looked at before.
+    pub async fn answer(&self, endpoint: AuthEndpoint, request: &AuthRequest<'_>) -> Answer {
+        match endpoint {
+            AuthEndpoint::Authorize => self.authorize(request).await,
+            AuthEndpoint::Callback => self.callback(request).await,
+            AuthEndpoint::Consent => self.consent(request),
+            AuthEndpoint::Token => self.token(request).await.unwrap_or_else(|error| error.answer()),
+            AuthEndpoint::Introspect => self.introspect(request).await.unwrap_or_else(|error| error.answer()),
+            AuthEndpoint::Revoke => self.revoke(request).await.unwrap_or_else(|error| error.answer()),
+            AuthEndpoint::Jwks => json_answer(StatusCode::OK, &jwks(&self.0.mint.keys)),
+            AuthEndpoint::OpenidConfiguration => {
+                let signs = self.0.mint.signs_id_tokens();
+                json_answer(StatusCode::OK, &wellknown::openid_configuration(&self.0.mint.base_url, signs))
+            }
+        }
+    }
+
+    async fn authorize(&self, request: &AuthRequest<'_>) -> Answer {
+        let parameters = match request.parameters() {
+            Ok(parameters) => parameters,
+            Err(words) => return error_page(words),
+        };
+        let (partners, replays) = (&*self.0.clients.partners, &*self.0.clients.replays);
+        let sound = authorize::read(&parameters, partners, replays, &self.0.mint.base_url, request.now).await;
+        let login = match sound {
+            Ok(sound) => Login::start(sound),
+            Err(refused) => return refused.answer(&self.0.mint.issuer),
+        };
+        let started = login.and_then(|login| Ok((login.cookie(&self.0.seal, request.now)?, login)));
+        let Ok((cookie, login)) = started else { return error_page("sign-in cannot be started now") };
+        match self.0.provider.authorize_url(&login, request.now).await {
+            Ok(url) => redirect(&url, &[cookie]),
+            Err(error) => {
+                let asked = &login.request;
+                let told = [("error", error.code.text()), ("error_description", error.words)];
+                back_to_client(&asked.redirect_uri, &told, Some(&asked.state), &self.0.mint.issuer, &[])
+            }
+        }
+    }
+
+    async fn callback(&self, request: &AuthRequest<'_>) -> Answer {
+        let parameters = match request.parameters() {
+            Ok(parameters) => parameters,
+            Err(words) => return error_page(words),
+        };
+        let provider = self.0.provider.config();
+        let resumed = Login::resume(
+            request.headers,
+            &parameters,
+            &self.0.seal,
+            &provider.issuer,
+            provider.sends_iss,
+            request.now,
+        );
+        let login = match resumed {
+            Ok(login) => login,
+            Err(NotThisBrowser::Unknown) => return error_page("no sign-in is under way in this browser"),
+            Err(NotThisBrowser::AnotherServer) => return error_page("the answer came from another server"),
+        };
+        let asked = &login.request;
+        let back = |error: &str| {
+            let told = [("error", error)];
+            back_to_client(&asked.redirect_uri, &told, Some(&asked.state), &self.0.mint.issuer, &[login.forget()])
+        };
+        let Some(code) = parameters.get("code") else { return back(known_error(parameters.get("error"))) };
+        let user = match self.0.provider.user(code, &login, request.now).await {
+            Ok(user) => user,
+            Err(error) => return back(error.code.text()),
+        };
+        match self.ask_consent(&login, user, request).await {
+            Some(page) => page,
+            None => back(ErrorCode::ServerError.text()),
+        }
+    }
+
+    /// The consent page, its question sealed into the form, the form bound to this browser.
+    async fn ask_consent(&self, login: &Login, user: User, request: &AuthRequest<'_>) -> Option<Answer> {
+        let mut asked = login.request.clone();
+        let fhir_user = user.fhir_user.clone().filter(|text| is_fhir_user(text));
+        if fhir_user.is_none() {
+            // SMART App Launch 2.2: who is no FHIR resource here has no fhirUser.
+            asked.scopes.retain(|scope| scope != "fhirUser");
+        }
+        let user = User { fhir_user, ..user };
+        let patients = match patient_of(&user) {
+            Some(id) => vec![PatientChoice { id, label: "your own".to_owned() }],
+            None if needs_patient(&asked.scopes) => match &self.0.patients {
+                Some(directory) => directory.patients_of(user.fhir_user.as_deref()).await,
+                None => Vec::new(),
+            },
+            None => Vec::new(),
+        };
+        let entry = self.0.clients.partners.by_client_id(&asked.client_id)?;
+        let browser = random().ok()?;
+        let question = Question { request: asked, user, patients, browser: sha256(browser.as_bytes()) };
+        let sealed = self.0.seal.seal(Purpose::Consent, &question, request.now + LOGIN_LIFETIME).ok()?;
+        let form = format!("{}/consent", self.0.mint.issuer);
+        let cookie = set_cookie(CONSENT_COOKIE, &browser, LOGIN_LIFETIME.whole_seconds(), "Strict");
+        Some(consent::show(&question, &entry.partner, &sealed, &form, &cookie))
+    }
+
+    fn consent(&self, request: &AuthRequest<'_>) -> Answer {
+        let parameters = match request.parameters() {
+            Ok(parameters) => parameters,
+            Err(words) => return error_page(words),
+        };
+        let sealed = parameters.get("question").unwrap_or_default();
+        let Ok(question) = self.0.seal.open::<Question>(Purpose::Consent, sealed, request.now) else {
+            return error_page("this page is too old, or was changed");
+        };
+        let here = cookie(request.headers, CONSENT_COOKIE).map(|browser| sha256(browser.as_bytes()));
+        if here != Some(question.browser) {
+            return error_page("the answer did not come from the page that was shown");
+        }
+        let Question { request: asked, user, patients, .. } = question;
+        let issuer = &self.0.mint.issuer;
+        let forget = set_cookie(CONSENT_COOKIE, "", 0, "Strict");
+        let back = |told: &[(&str, &str)]| {
+            back_to_client(&asked.redirect_uri, told, Some(&asked.state), issuer, std::slice::from_ref(&forget))
+        };
+        if parameters.get("answer") != Some("allow") {
+            return back(&[("error", ErrorCode::AccessDenied.text())]);
+        }
+        let patient = parameters.get("patient").filter(|id| patients.iter().any(|choice| choice.id == *id));
+        let Some(scopes) = granted(&asked.scopes, &parameters, patient.is_some()) else {
+            return back(&[("error", ErrorCode::AccessDenied.text())]);
+        };
+        let grant = random().map(|id| Grant {
+            id,
+            client_id: asked.client_id.clone(),
+            patient: patient.filter(|_| needs_patient(&scopes)).map(str::to_owned),
+            scopes,
+            user: Some(user),
+            nonce: asked.nonce.clone(),
+            bound_certificate: None,
+            bound_key: None,
+        });
+        let code = grant.and_then(|grant| {
+            let code =
+                BrokerCode { grant, redirect_uri: asked.redirect_uri.clone(), challenge: asked.challenge.clone() };
+            self.0.seal.seal(Purpose::Code, &code, request.now + CODE_LIFETIME)
+        });
+        match code {
+            Ok(code) => back(&[("code", &code)]),
+            Err(_) => back(&[("error", ErrorCode::ServerError.text())]),
+        }
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("issuer", &self.0.mint.issuer).finish_non_exhaustive()
+    }
+}
+
+/// What is left of the scopes after the user's choice; `None` when nothing is.
+fn granted(asked: &[String], parameters: &Parameters, has_patient: bool) -> Option<Vec<String>> {
+    let ticked: Vec<usize> = parameters.checked("scope-").filter_map(|at| at.parse().ok()).collect();
+    let mut scopes: Vec<String> = asked
+        .iter()
+        .enumerate()
+        .filter(|(at, scope)| !Question::is_choice(scope) || ticked.contains(at))
+        .map(|(_, scope)| scope.clone())
+        .collect();
+    if !has_patient {
+        // SMART App Launch 2.2: a patient scope is granted together with a patient, or not at all.
+        scopes.retain(|scope| scope != "launch/patient" && !scope.starts_with("patient/"));
+    }
+    let opens = |scope: &String| scope == "openid" || (Question::is_choice(scope) && scope != "offline_access");
+    scopes.iter().any(opens).then_some(scopes)
+}
+
+/// SMART App Launch 2.2: Patient, Practitioner, PractitionerRole, RelatedPerson or Person.
+fn is_fhir_user(text: &str) -> bool {
+    const KINDS: [&str; 5] = ["Patient", "Practitioner", "PractitionerRole", "RelatedPerson", "Person"];
+    instance(text).is_some_and(|(kind, _)| KINDS.contains(&kind.as_str()))
+}
+
+fn instance(text: &str) -> Option<(String, LogicalId)> {
+    match Reference::parse(text) {
+        Reference::Relative { instance, .. } | Reference::Absolute { instance, .. } => {
+            Some((instance.kind.as_str().to_owned(), instance.id))
+        }
+        Reference::Contained(_) | Reference::Urn(_) | Reference::Opaque => None,
+    }
+}
+
+/// The user's own record: as the provider states it, or the user's own Patient.
+fn patient_of(user: &User) -> Option<String> {
+    let stated = user.patient.as_deref().and_then(|id| id.parse::<LogicalId>().ok());
+    let own = || user.fhir_user.as_deref().and_then(instance).filter(|(kind, _)| kind == "Patient").map(|(_, id)| id);
+    stated.or_else(own).map(|id| id.as_str().to_owned())
+}

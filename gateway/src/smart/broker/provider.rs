@@ -1,0 +1,243 @@
+//! The OpenID provider behind the broker: it knows who the user is, and nothing of FHIR.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::DateTime;
+use openidconnect::core::{
+    CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
+    CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreProviderMetadata, CoreRevocableToken,
+    CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
+};
+use openidconnect::{
+    AdditionalClaims, AuthenticationContextClass, AuthorizationCode, ClientId, ClientSecret, CsrfToken,
+    EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, IdTokenFields, IssuerUrl, Nonce,
+    OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope,
+    StandardErrorResponse, StandardTokenResponse, TokenResponse as _,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use time::{Duration, OffsetDateTime};
+use tokio::sync::Mutex;
+
+use crate::identify::fetch::{Fetch, OauthClient};
+use crate::smart::answer::{ErrorCode, OauthError};
+use crate::smart::login::Login;
+
+/// How long the provider's metadata and keys are used before they are asked for again.
+const METADATA_LIFETIME: Duration = Duration::minutes(5);
+
+/// The provider, and the gateway's registration there.
+#[derive(Clone)]
+pub struct ProviderConfig {
+    pub issuer: String,
+    pub client_id: String,
+    pub client_secret: String,
+    /// The claims in which the provider states who the user is in FHIR: a reference, and a patient's id.
+    pub fhir_user_claim: String,
+    pub patient_claim: String,
+    /// RFC 9207: an answer without `iss` is another server's.
+    pub sends_iss: bool,
+}
+
+impl fmt::Debug for ProviderConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProviderConfig").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+/// Who signed in, as the provider states it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    pub sub: String,
+    pub fhir_user: Option<String>,
+    pub patient: Option<String>,
+    pub acr: Option<String>,
+    pub auth_time: Option<i64>,
+    /// With it the provider is asked, at each refresh, whether the user is still there.
+    pub refresh_token: Option<String>,
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("User(..)")
+    }
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct MoreClaims(Map<String, Value>);
+
+impl AdditionalClaims for MoreClaims {}
+
+impl fmt::Debug for MoreClaims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MoreClaims(..)")
+    }
+}
+
+type Fields = IdTokenFields<
+    MoreClaims,
+    EmptyExtraTokenFields,
+    CoreGenderClaim,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJwsSigningAlgorithm,
+>;
+type Client = openidconnect::Client<
+    MoreClaims,
+    CoreAuthDisplay,
+    CoreGenderClaim,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJsonWebKey,
+    CoreAuthPrompt,
+    StandardErrorResponse<CoreErrorResponseType>,
+    StandardTokenResponse<Fields, CoreTokenType>,
+    CoreTokenIntrospectionResponse,
+    CoreRevocableToken,
+    CoreRevocationErrorResponse,
+    EndpointSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointMaybeSet,
+    EndpointMaybeSet,
+>;
+
+/// The provider as a relying party meets it.
+pub struct Provider {
+    config: ProviderConfig,
+    redirect_uri: String,
+    fetch: OauthClient,
+    metadata: Mutex<Option<(CoreProviderMetadata, OffsetDateTime)>>,
+}
+
+const AWAY: OauthError = OauthError::new(ErrorCode::TemporarilyUnavailable, "the sign-in service is out of reach");
+const NOT_SIGNED_IN: OauthError = OauthError::new(ErrorCode::AccessDenied, "the sign-in does not count");
+
+impl Provider {
+    pub fn new(config: ProviderConfig, redirect_uri: String, fetch: Arc<dyn Fetch>) -> Self {
+        Self { config, redirect_uri, fetch: OauthClient(fetch), metadata: Mutex::new(None) }
+    }
+
+    pub fn config(&self) -> &ProviderConfig {
+        &self.config
+    }
+
+    /// Where the browser signs in. PKCE, nonce and state are this login's own.
+    pub async fn authorize_url(&self, login: &Login, now: OffsetDateTime) -> Result<String, OauthError> {
+        let client = self.client(now).await?;
+        let (state, nonce) = (login.state.clone(), login.nonce.clone());
+        let verifier = PkceCodeVerifier::new(login.verifier.clone());
+        let mut request = client
+            .authorize_url(
+                CoreAuthenticationFlow::AuthorizationCode,
+                move || CsrfToken::new(state),
+                move || Nonce::new(nonce),
+            )
+            .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&verifier));
+        let asked = &login.request;
+        if asked.scopes.iter().any(|scope| scope == "offline_access") {
+            request = request.add_scope(Scope::new("offline_access".to_owned()));
+        }
+        if let Some(acr_values) = &asked.acr_values {
+            for acr in acr_values.split(' ') {
+                request = request.add_auth_context_value(AuthenticationContextClass::new(acr.to_owned()));
+            }
+        }
+        if let Some(age) = asked.max_age {
+            request = request.set_max_age(std::time::Duration::from_secs(age));
+        }
+        if asked.login_again {
+            request = request.add_prompt(CoreAuthPrompt::Login);
+        }
+        Ok(request.url().0.into())
+    }
+
+    /// The user behind a code of the provider: exchanged with our verifier, the id_token verified with our nonce.
+    pub async fn user(&self, code: &str, login: &Login, now: OffsetDateTime) -> Result<User, OauthError> {
+        let client = self.client(now).await?;
+        let answer = client
+            .exchange_code(AuthorizationCode::new(code.to_owned()))
+            .map_err(|_| AWAY)?
+            .set_pkce_verifier(PkceCodeVerifier::new(login.verifier.clone()))
+            .request_async(&self.fetch)
+            .await
+            .map_err(|error| if matches!(error, RequestTokenError::Request(_)) { AWAY } else { NOT_SIGNED_IN })?;
+        let id_token = answer.id_token().ok_or(NOT_SIGNED_IN)?;
+        let clock = DateTime::from_timestamp(now.unix_timestamp(), 0).ok_or(NOT_SIGNED_IN)?;
+        // A provider may list HS256, keyed with our secret: signatures count, shared secrets do not.
+        let verifier = client.id_token_verifier().set_time_fn(move || clock).set_allowed_algs(ASYMMETRIC);
+        let claims = id_token.claims(&verifier, &Nonce::new(login.nonce.clone())).map_err(|_| NOT_SIGNED_IN)?;
+        let auth_time = claims.auth_time().map(|at| at.timestamp());
+        // OpenID Connect Core 1.0 section 3.1.2.1: with max_age asked, auth_time must be there and recent enough.
+        if let Some(age) = login.request.max_age {
+            let age = i64::try_from(age).unwrap_or(i64::MAX);
+            let leeway = crate::identify::claims::LEEWAY.whole_seconds();
+            let recent =
+                auth_time.is_some_and(|at| now.unix_timestamp() <= at.saturating_add(age).saturating_add(leeway));
+            if !recent {
+                return Err(NOT_SIGNED_IN);
+            }
+        }
+        let told = |name: &str| claims.additional_claims().0.get(name).and_then(Value::as_str).map(str::to_owned);
+        Ok(User {
+            sub: claims.subject().to_string(),
+            fhir_user: told(&self.config.fhir_user_claim),
+            patient: told(&self.config.patient_claim),
+            acr: claims.auth_context_ref().map(|acr| acr.as_str().to_owned()),
+            auth_time,
+            refresh_token: answer.refresh_token().map(|token| token.secret().clone()),
+        })
+    }
+
+    /// Is the user still there? Gives the provider's next refresh token. A user disabled there is refused here.
+    pub async fn still_there(&self, refresh_token: &str, now: OffsetDateTime) -> Result<Option<String>, OauthError> {
+        let client = self.client(now).await?;
+        let token = RefreshToken::new(refresh_token.to_owned());
+        let answer = client.exchange_refresh_token(&token).map_err(|_| AWAY)?.request_async(&self.fetch).await;
+        match answer {
+            Ok(answer) => Ok(answer.refresh_token().map(|token| token.secret().clone())),
+            Err(RequestTokenError::ServerResponse(_)) => {
+                Err(OauthError::new(ErrorCode::InvalidGrant, "the user is no longer signed in"))
+            }
+            Err(RequestTokenError::Request(_) | RequestTokenError::Parse(..) | RequestTokenError::Other(_)) => {
+                Err(AWAY)
+            }
+        }
+    }
+
+    async fn client(&self, now: OffsetDateTime) -> Result<Client, OauthError> {
+        let mut known = self.metadata.lock().await;
+        let metadata = match &*known {
+            Some((metadata, asked)) if now < *asked + METADATA_LIFETIME => metadata.clone(),
+            Some(_) | None => {
+                let issuer = IssuerUrl::new(self.config.issuer.clone()).map_err(|_| AWAY)?;
+                let metadata = CoreProviderMetadata::discover_async(issuer, &self.fetch).await.map_err(|_| AWAY)?;
+                *known = Some((metadata.clone(), now));
+                metadata
+            }
+        };
+        let secret = ClientSecret::new(self.config.client_secret.clone());
+        let redirect = RedirectUrl::new(self.redirect_uri.clone()).map_err(|_| AWAY)?;
+        let client =
+            Client::from_provider_metadata(metadata, ClientId::new(self.config.client_id.clone()), Some(secret));
+        Ok(client.set_redirect_uri(redirect))
+    }
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+const ASYMMETRIC: [CoreJwsSigningAlgorithm; 9] = [
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384,
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha512,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha256,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha384,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha512,
+    CoreJwsSigningAlgorithm::EcdsaP256Sha256,
+    CoreJwsSigningAlgorithm::EcdsaP384Sha384,
+    CoreJwsSigningAlgorithm::EdDsa,
+];

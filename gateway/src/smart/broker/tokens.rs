@@ -1,0 +1,246 @@
+//! The broker's token endpoint: codes, refresh with rotation, backend services; introspection and revocation.
+
+use http::{HeaderName, Method, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use time::{Duration, OffsetDateTime};
+
+use super::mint::Grant;
+use super::{Broker, BrokerCode};
+use crate::identify::dpop::{ProofTarget, verify_proof};
+use crate::identify::error::IdentifyError;
+use crate::identify::partners::ClientType;
+use crate::identify::sha256;
+use crate::identify::state::Revocable;
+use crate::smart::answer::{Answer, ErrorCode, OauthError, json_answer};
+use crate::smart::clients::{Client, ClientRequest};
+use crate::smart::front::{narrowed, system_scopes};
+use crate::smart::parameters::Parameters;
+use crate::smart::pkce;
+use crate::smart::request::AuthRequest;
+use crate::smart::seal::{CODE_LIFETIME, Purpose, random};
+
+/// While the user is online: a working day. The provider is asked at each refresh whether the session still stands.
+const ONLINE: Duration = Duration::hours(12);
+/// Without the user: at least three months (45 CFR 170.315(g)(10)), counted anew at each refresh.
+const OFFLINE: Duration = Duration::days(100);
+
+/// What a refresh token holds. It counts once; the next one takes its place.
+#[derive(Serialize, Deserialize)]
+struct BrokerRefresh {
+    grant: Grant,
+    offline: bool,
+}
+
+const BAD_CODE: OauthError = OauthError::new(ErrorCode::InvalidGrant, "the code does not count");
+const BAD_REFRESH: OauthError = OauthError::new(ErrorCode::InvalidGrant, "the refresh token does not count");
+const STATE: OauthError = OauthError::new(ErrorCode::TemporarilyUnavailable, "shared state is out of reach");
+
+impl Broker {
+    pub(super) async fn token(&self, request: &AuthRequest<'_>) -> Result<Answer, OauthError> {
+        let (parameters, client) = self.asks(request).await?;
+        let key = self.proof_key(&client, request).await?;
+        let answer = match parameters.need("grant_type").map_err(invalid)? {
+            "authorization_code" => {
+                let mut grant = self.redeem(&parameters, &client, request.now).await?;
+                grant.bound_certificate = client.certificate;
+                grant.bound_key = key;
+                let scopes = grant.scopes.clone();
+                self.granted(grant, &scopes, request.now)?
+            }
+            "refresh_token" => self.refresh(&parameters, &client, key, request.now).await?,
+            "client_credentials" if client.entry.kind == ClientType::BackendService => {
+                let scopes = system_scopes(&parameters, &client)?;
+                let grant = Grant {
+                    id: random().map_err(|_| STATE)?,
+                    client_id: client.entry.partner.client_id.to_string(),
+                    scopes: scopes.clone(),
+                    user: None,
+                    patient: None,
+                    nonce: None,
+                    bound_certificate: client.certificate,
+                    bound_key: key,
+                };
+                // SMART Backend Services: no refresh token.
+                self.0.mint.answer(&grant, &scopes, request.now)?
+            }
+            "client_credentials" => {
+                return Err(OauthError::new(ErrorCode::UnauthorizedClient, "not a backend service"));
+            }
+            _ => return Err(OauthError::new(ErrorCode::UnsupportedGrantType, "the grant type is not supported")),
+        };
+        Ok(json_answer(StatusCode::OK, &Value::Object(answer)))
+    }
+
+    async fn asks(&self, request: &AuthRequest<'_>) -> Result<(Parameters, Client), OauthError> {
+        let parameters = request.parameters().map_err(invalid)?;
+        let asks = ClientRequest { headers: request.headers, parameters: &parameters, peer: request.peer };
+        let client = self.0.clients.client(asks, request.now).await?;
+        Ok((parameters, client))
+    }
+
+    /// The thumbprint of the DPoP key, if the client brings a proof (RFC 9449 section 5); needed where registered.
+    async fn proof_key(&self, client: &Client, request: &AuthRequest<'_>) -> Result<Option<String>, OauthError> {
+        if !request.headers.contains_key(HeaderName::from_static("dpop")) {
+            return if client.entry.dpop_required {
+                Err(OauthError::new(ErrorCode::InvalidDpopProof, "this client must use DPoP"))
+            } else {
+                Ok(None)
+            };
+        }
+        let url = format!("{}/token", self.0.mint.issuer);
+        let target = ProofTarget { method: &Method::POST, url: &url, token: None };
+        let nonces = self.0.nonces.as_ref();
+        let replays = &*self.0.clients.replays;
+        match verify_proof(request.headers, target, None, nonces, replays, request.now).await {
+            Ok(key) => Ok(Some(key)),
+            Err(IdentifyError::NonceNeeded { nonce }) => {
+                Err(OauthError::new(ErrorCode::UseDpopNonce { nonce }, "use the nonce"))
+            }
+            Err(IdentifyError::StateUnavailable) => Err(STATE),
+            Err(_) => Err(OauthError::new(ErrorCode::InvalidDpopProof, "the DPoP proof does not count")),
+        }
+    }
+
+    /// Our code, once, for its client, at its address, with its verifier. A second use ends the grant
+    /// (RFC 6749 section 4.1.2).
+    async fn redeem(&self, parameters: &Parameters, client: &Client, now: OffsetDateTime) -> Result<Grant, OauthError> {
+        let text = parameters.need("code").map_err(invalid)?;
+        let verifier = parameters.need("code_verifier").map_err(invalid)?;
+        let redirect_uri = parameters.need("redirect_uri").map_err(invalid)?;
+        let code: BrokerCode = self.0.seal.open(Purpose::Code, text, now).map_err(|_| BAD_CODE)?;
+        let own = code.grant.client_id == *client.entry.partner.client_id && code.redirect_uri == redirect_uri;
+        if !own || !pkce::answers(verifier, &code.challenge) {
+            return Err(BAD_CODE);
+        }
+        if self.first_use("code", text, now + CODE_LIFETIME).await? {
+            return Ok(code.grant);
+        }
+        self.end_grant(&code.grant.id, now).await?;
+        Err(BAD_CODE)
+    }
+
+    /// Rotation (RFC 9700 section 4.14.2): each refresh token counts once, and a second use ends the grant, since one
+    /// of the two who have it is a thief.
+    async fn refresh(
+        &self,
+        parameters: &Parameters,
+        client: &Client,
+        key: Option<String>,
+        now: OffsetDateTime,
+    ) -> Result<Map<String, Value>, OauthError> {
+        let text = parameters.need("refresh_token").map_err(invalid)?;
+        let BrokerRefresh { mut grant, offline } =
+            self.0.seal.open(Purpose::Refresh, text, now).map_err(|_| BAD_REFRESH)?;
+        let bound = grant.client_id == *client.entry.partner.client_id
+            && grant.bound_key == key
+            && (grant.bound_certificate.is_none() || grant.bound_certificate == client.certificate);
+        if !bound {
+            return Err(BAD_REFRESH);
+        }
+        let scopes = narrowed(parameters.get("scope"), &grant.scopes)?;
+        if self.is_ended(&grant).await? {
+            return Err(BAD_REFRESH);
+        }
+        let lifetime = if offline { OFFLINE } else { ONLINE };
+        if !self.first_use("refresh", text, now + lifetime).await? {
+            self.end_grant(&grant.id, now).await?;
+            return Err(BAD_REFRESH);
+        }
+        if let Some(user) = &mut grant.user
+            && let Some(theirs) = &user.refresh_token
+            && let Some(next) = self.0.provider.still_there(theirs, now).await?
+        {
+            user.refresh_token = Some(next);
+        }
+        // The registration may have shrunk since.
+        let registered = &client.entry.partner.scopes;
+        grant.scopes = crate::smart::scopes::cut(&grant.scopes.join(" "), registered);
+        let scopes: Vec<String> = scopes.into_iter().filter(|scope| grant.scopes.contains(scope)).collect();
+        self.granted(grant, &scopes, now)
+    }
+
+    /// The token response, with a refresh token where the grant has one.
+    fn granted(&self, grant: Grant, scopes: &[String], now: OffsetDateTime) -> Result<Map<String, Value>, OauthError> {
+        let mut answer = self.0.mint.answer(&grant, scopes, now)?;
+        let has = |scope: &str| grant.scopes.iter().any(|one| one == scope);
+        let offline = has("offline_access");
+        if offline || has("online_access") {
+            let lifetime = if offline { OFFLINE } else { ONLINE };
+            let refresh = BrokerRefresh { grant, offline };
+            let sealed = self.0.seal.seal(Purpose::Refresh, &refresh, now + lifetime).map_err(|_| STATE)?;
+            answer.insert("refresh_token".to_owned(), json!(sealed));
+        }
+        Ok(answer)
+    }
+
+    async fn first_use(&self, kind: &str, text: &str, until: OffsetDateTime) -> Result<bool, OauthError> {
+        let once = sha256(format!("{kind}\0{text}").as_bytes());
+        self.0.clients.replays.first_use(&once, until).await.map_err(|_| STATE)
+    }
+
+    async fn end_grant(&self, grant_id: &str, now: OffsetDateTime) -> Result<(), OauthError> {
+        tracing::warn!("a code or refresh token was used twice; its grant is ended");
+        self.0.revoke.revoke_token(&self.0.mint.issuer, grant_id, now + OFFLINE).await.map_err(|_| STATE)
+    }
+
+    /// Ended as a whole, or with its user, its client, or its patient.
+    async fn is_ended(&self, grant: &Grant) -> Result<bool, OauthError> {
+        let what = Revocable {
+            issuer: &self.0.mint.issuer,
+            token_id: &grant.id,
+            sub: grant.user.as_ref().map_or(&grant.client_id, |user| &user.sub),
+            client_id: &grant.client_id,
+            patient: grant.patient.as_deref(),
+            issued_at: None,
+        };
+        self.0.revocations.is_revoked(what).await.map_err(|_| STATE)
+    }
+
+    /// RFC 7662: clients that can keep a secret may ask about tokens of their own.
+    pub(super) async fn introspect(&self, request: &AuthRequest<'_>) -> Result<Answer, OauthError> {
+        let (parameters, client) = self.asks(request).await?;
+        if client.entry.kind == ClientType::Public {
+            return Err(OauthError::new(ErrorCode::UnauthorizedClient, "public clients may not introspect"));
+        }
+        let token = parameters.need("token").map_err(invalid)?;
+        let facts = match self.0.identifier.facts(token, request.now).await {
+            Ok(facts) if *facts.client_id == *client.entry.partner.client_id => facts,
+            Err(IdentifyError::IssuerUnavailable | IdentifyError::StateUnavailable) => return Err(STATE),
+            Ok(_) | Err(_) => return Ok(json_answer(StatusCode::OK, &json!({"active": false}))),
+        };
+        let mut answer = json!({
+            "active": true, "iss": &*facts.issuer, "sub": &*facts.sub, "client_id": &*facts.client_id,
+            "scope": facts.scopes.join(" "), "exp": facts.expires.unix_timestamp(), "aud": facts.audience.join(" "),
+        });
+        if let (Some(patient), Some(answer)) = (&facts.patient, answer.as_object_mut()) {
+            answer.insert("patient".to_owned(), json!(patient.as_str()));
+        }
+        if let (Some(user), Some(answer)) = (&facts.fhir_user_text, answer.as_object_mut()) {
+            answer.insert("fhirUser".to_owned(), json!(&**user));
+        }
+        Ok(json_answer(StatusCode::OK, &answer))
+    }
+
+    /// RFC 7009: a refresh token ends its grant; an access token ends itself. Unknown tokens are no error.
+    pub(super) async fn revoke(&self, request: &AuthRequest<'_>) -> Result<Answer, OauthError> {
+        let (parameters, client) = self.asks(request).await?;
+        let token = parameters.need("token").map_err(invalid)?;
+        let own = |client_id: &str| client_id == &*client.entry.partner.client_id;
+        if let Ok(refresh) = self.0.seal.open::<BrokerRefresh>(Purpose::Refresh, token, request.now) {
+            if own(&refresh.grant.client_id) {
+                self.end_grant(&refresh.grant.id, request.now).await?;
+            }
+        } else if let Ok(facts) = self.0.identifier.facts(token, request.now).await
+            && own(&facts.client_id)
+        {
+            let until = facts.expires + crate::identify::claims::LEEWAY;
+            self.0.revoke.revoke_token(&facts.issuer, &facts.token_id, until).await.map_err(|_| STATE)?;
+        }
+        Ok(json_answer(StatusCode::OK, &json!({})))
+    }
+}
+
+const fn invalid(words: &'static str) -> OauthError {
+    OauthError::new(ErrorCode::InvalidRequest, words)
+}
