@@ -45,6 +45,7 @@ pub trait PatientDirectory: Send + Sync + fmt::Debug {
 }
 
 /// What the broker works with.
+#[derive(Debug)]
 pub struct BrokerParts {
     pub mint: Mint,
     pub provider: Provider,
@@ -61,6 +62,7 @@ pub struct BrokerParts {
 }
 
 /// The SMART authorization server at `{base_url}/auth/`.
+#[derive(Debug)]
 pub struct Broker(BrokerParts);
 
 /// What a code holds.
@@ -224,12 +226,6 @@ impl Broker {
             Ok(code) => back(&[("code", &code)]),
             Err(_) => back(&[("error", ErrorCode::ServerError.text())]),
         }
-    }
-}
-
-impl fmt::Debug for Broker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Broker").field("issuer", &self.0.mint.issuer).finish_non_exhaustive()
     }
 }
 

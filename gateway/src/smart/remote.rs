@@ -58,6 +58,16 @@ pub enum Asked<'a> {
     ClientCredentials { scopes: &'a [String] },
 }
 
+impl fmt::Debug for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Code { .. } => "Code(..)",
+            Self::Refresh { .. } => "Refresh(..)",
+            Self::ClientCredentials { .. } => "ClientCredentials(..)",
+        })
+    }
+}
+
 /// Whatever the server tells beside the standard fields: launch context, id_token.
 #[derive(Clone, Deserialize, Serialize)]
 struct MoreFields(Map<String, Value>);

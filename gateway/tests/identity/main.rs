@@ -6,9 +6,13 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod broker;
+mod clients;
+mod front;
 mod keys;
 mod opaque;
 mod proofs;
+mod site;
 mod tokens;
 mod world;
 mod wycheproof;

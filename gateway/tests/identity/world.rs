@@ -19,7 +19,7 @@ use fhirwall::identify::error::IdentifyError;
 use fhirwall::identify::fetch::{Fetch, FetchError};
 use fhirwall::identify::issuer::IssuerConfig;
 use fhirwall::identify::partners::{CertificateMatch, ClientKeys, ClientType, Mtls, PartnerEntry, Partners};
-use fhirwall::identify::state::{LocalReplayCache, Revocable, Revocations, Unavailable};
+use fhirwall::identify::state::{LocalReplayCache, Revocable, Revocations, RevokeTokens, Unavailable};
 use fhirwall::identify::{Identifier, Presented};
 use fhirwall_certs::peer::PeerIdentity;
 use fhirwall_policy::partner::{Part2, Part2Basis, Partner, Redaction, Status};
@@ -194,6 +194,14 @@ impl Revocations for FakeRevocations {
         }
         let names = [Some(token.token_id), Some(token.sub), Some(token.client_id), token.patient];
         Ok(self.revoked.lock().unwrap().iter().any(|one| names.contains(&Some(one))))
+    }
+}
+
+#[async_trait]
+impl RevokeTokens for FakeRevocations {
+    async fn revoke_token(&self, _issuer: &str, token_id: &str, _until: OffsetDateTime) -> Result<(), Unavailable> {
+        self.revoked.lock().unwrap().push(token_id.to_owned());
+        Ok(())
     }
 }
 

@@ -124,9 +124,9 @@ pub fn words(scope: &str) -> String {
         .map(|(_, verb)| verb)
         .collect();
     let whose = match read.context {
-        ScopeContext::Patient => "this patient's",
-        ScopeContext::User => "any patient's that you can open,",
-        ScopeContext::System => "every patient's",
+        ScopeContext::Patient => "",
+        ScopeContext::User => ", of every patient whose record you can open",
+        ScopeContext::System => ", of every patient",
     };
     let what = read.kind.map_or("health records of every kind", |kind| thing(kind.as_str()));
     let limit = if read.constraint.0.is_empty() {
@@ -136,7 +136,7 @@ pub fn words(scope: &str) -> String {
             read.constraint.0.iter().map(|one| one.value.rsplit('|').next().unwrap_or_default()).collect();
         format!(" (only: {})", values.join(", "))
     };
-    let mut sentence = format!("{} {whose} {what}{limit}", verbs.join(", "));
+    let mut sentence = format!("{} {what}{limit}{whose}", verbs.join(", "));
     if let Some(first) = sentence.get_mut(0..1) {
         first.make_ascii_uppercase();
     }
@@ -179,13 +179,13 @@ mod tests {
     #[test]
     fn scopes_are_told_in_plain_words() {
         for (scope, expected) in [
-            ("patient/Observation.rs", "See this patient's test results, vital signs and other measurements"),
-            ("patient/*.cruds", "See, add, change, delete this patient's health records of every kind"),
-            ("patient/Condition.read", "See this patient's health problems and diagnoses"),
-            ("user/AllergyIntolerance.u", "Change any patient's that you can open, allergies"),
+            ("patient/Observation.rs", "See test results, vital signs and other measurements"),
+            ("patient/*.cruds", "See, add, change, delete health records of every kind"),
+            ("patient/Condition.read", "See health problems and diagnoses"),
+            ("user/AllergyIntolerance.u", "Change allergies, of every patient whose record you can open"),
             (
                 "patient/Observation.rs?category=http://terminology.hl7.org/CodeSystem/observation-category|laboratory",
-                "See this patient's test results, vital signs and other measurements (only: laboratory)",
+                "See test results, vital signs and other measurements (only: laboratory)",
             ),
             ("offline_access", "Keep this access when you are not using the app"),
         ] {
