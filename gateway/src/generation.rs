@@ -22,6 +22,9 @@ use crate::links::Sealer;
 use crate::resolve::Resolver;
 use crate::schedule::Schedule;
 use crate::shared::Shared;
+use crate::smart::remote::{OwnProof, TokenEndpoint};
+use crate::smart::signing::SigningKey;
+use crate::smart::upstream::{BackendService, FixedHeader};
 
 /// Everything that a request is judged and served with.
 #[derive(Debug)]
@@ -111,7 +114,7 @@ fn endpoint(one: &config::Endpoint, gateway: &config::Gateway, shared: &Shared) 
         bases.clone(),
         one.upstream.timeout,
         response_bytes,
-        credential(&one.upstream.auth).map_err(|what| refused(&what))?,
+        credential(&one.upstream, shared).map_err(|what| refused(&what))?,
     ));
     let base_url = one.base_url.base().to_owned();
     let host = one.base_url.host_str().ok_or_else(|| refused("base_url has no host"))?;
@@ -136,11 +139,27 @@ fn endpoint(one: &config::Endpoint, gateway: &config::Gateway, shared: &Shared) 
     })
 }
 
-fn credential(auth: &config::UpstreamAuth) -> Result<Arc<dyn UpstreamCredential>, String> {
-    match auth {
+fn credential(one: &config::Upstream, shared: &Shared) -> Result<Arc<dyn UpstreamCredential>, String> {
+    match &one.auth {
         config::UpstreamAuth::None => Ok(Arc::new(NoCredential)),
-        config::UpstreamAuth::HeaderFile { .. } | config::UpstreamAuth::BackendService { .. } => {
-            Err("this kind of upstream authorization is not available yet; use mTLS".to_owned())
+        config::UpstreamAuth::HeaderFile { header, file } => {
+            if !header.eq_ignore_ascii_case("authorization") {
+                return Err("upstream.auth: the only header that can be sent is `Authorization`".to_owned());
+            }
+            let text = files::read_text(file).map_err(|error| error.to_string())?;
+            let header = FixedHeader::new(&text).ok_or("upstream.auth: the file holds no header value")?;
+            Ok(Arc::new(header))
+        }
+        config::UpstreamAuth::BackendService { token_endpoint, client_id, key_file, scope } => {
+            let pem = files::read_text(key_file).map_err(|error| error.to_string())?;
+            let key =
+                SigningKey::from_pem(pem.as_bytes()).map_err(|error| format!("upstream.auth.key_file: {error}"))?;
+            let endpoint = TokenEndpoint {
+                url: token_endpoint.url().clone(),
+                proof: OwnProof::PrivateKeyJwt(Arc::new(key)),
+                fetch: files::upstream_client(one)?,
+            };
+            Ok(Arc::new(BackendService::new(endpoint, client_id.clone(), scope, Arc::clone(&shared.clock))))
         }
     }
 }
@@ -152,8 +171,7 @@ fn identifier(config: &Config, shared: &Shared) -> Result<Identifier, BuildError
     for (issuer, config) in config.gateway.issuers.iter().zip(configs) {
         issuers.push((config, files::issuer_client(issuer)?));
     }
-    let mut nonce_key = [0u8; 32];
-    aws_lc_rs::rand::fill(&mut nonce_key).map_err(|_| refused("the system gives no random bytes".to_owned()))?;
+    let nonce_key = files::derived_key(&config.gateway.keys, "dpop nonce")?;
     Ok(Identifier::new(
         issuers,
         Arc::new(config.partners.clone()),
@@ -161,7 +179,8 @@ fn identifier(config: &Config, shared: &Shared) -> Result<Identifier, BuildError
         Arc::clone(&shared.revocations),
         Some(Nonces::new(&nonce_key)),
         100_000,
-    ))
+    )
+    .for_endpoints(config.gateway.endpoints.iter().map(|endpoint| endpoint.base_url.base().to_owned()).collect()))
 }
 
 fn sealer(keys: &config::Keys) -> Result<Sealer, BuildError> {

@@ -55,7 +55,8 @@ pub struct Presented<'a> {
     pub url: &'a str,
     /// The raw query, in which no token may stand.
     pub query: Option<&'a str>,
-    /// The published base of the endpoint that is asked. With several endpoints, a token for one is none for another.
+    /// The published base of the endpoint that is asked. A token for one endpoint is none for another
+    /// ([`Identifier::for_endpoints`]).
     pub audience: Option<&'a str>,
 }
 
@@ -66,6 +67,8 @@ pub struct Identifier {
     replays: Arc<dyn ReplayCache>,
     revocations: Arc<dyn Revocations>,
     nonces: Option<Nonces>,
+    /// The published bases of all endpoints.
+    endpoints: Vec<String>,
     verified: Cache<[u8; 32], Arc<VerifiedToken>>,
 }
 
@@ -111,7 +114,14 @@ impl Identifier {
                 (config.issuer.clone(), TrustedIssuer { config, keys, introspection })
             })
             .collect();
-        Self { issuers, partners, replays, revocations, nonces, verified: Cache::new(capacity) }
+        Self { issuers, partners, replays, revocations, nonces, endpoints: Vec::new(), verified: Cache::new(capacity) }
+    }
+
+    /// Names the published bases of all endpoints, so that an audience that is one of them is told from one that
+    /// means the gateway as a whole.
+    #[must_use]
+    pub fn for_endpoints(self, endpoints: Vec<String>) -> Self {
+        Self { endpoints, ..self }
     }
 
     /// The verified caller of this request, or why there is none.
@@ -124,7 +134,7 @@ impl Identifier {
         let credentials = Credentials::from_headers(request.headers)?;
         let token = self.verified(credentials.reveal(), now).await?;
         let facts = &token.facts;
-        if request.audience.is_some_and(|endpoint| !facts.audience.iter().any(|one| one == endpoint)) {
+        if request.audience.is_some_and(|endpoint| !self.is_meant(endpoint, &facts.audience)) {
             return Err(IdentifyError::InvalidToken(TokenFault::Audience));
         }
         self.holds_its_binding(&credentials, facts, request, now).await?;
@@ -172,6 +182,13 @@ impl Identifier {
     /// How many verified tokens are remembered.
     pub fn remembered_tokens(&self) -> usize {
         self.verified.len()
+    }
+
+    /// Is this endpoint in the audience? An audience that names endpoints means these alone; one that names none, but is
+    /// configured as ours, means them all.
+    fn is_meant(&self, endpoint: &str, audience: &[String]) -> bool {
+        let mut named = audience.iter().filter(|one| self.endpoints.contains(one)).peekable();
+        named.peek().is_none() || named.any(|one| one == endpoint)
     }
 
     /// The token's facts, from the cache if the very same token was verified with a key that still counts.

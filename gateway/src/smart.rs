@@ -18,4 +18,5 @@ pub mod request;
 pub mod scopes;
 pub mod seal;
 pub mod signing;
+pub mod upstream;
 pub mod wellknown;

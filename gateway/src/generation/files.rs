@@ -79,3 +79,28 @@ pub(super) fn issuer_client(issuer: &config::Issuer) -> Result<Arc<dyn crate::id
         .map_err(|error| BuildError::Issuer { issuer: issuer.issuer.clone(), what: error.to_string() })?;
     Ok(Arc::new(fetch))
 }
+
+/// The client for the EHR's token endpoint: the EHR's own trust, and our certificate where it wants one.
+pub(super) fn upstream_client(one: &config::Upstream) -> Result<Arc<dyn crate::identify::fetch::Fetch>, String> {
+    let file = |path: &Option<config::FilePath>| {
+        path.as_ref().map(|path| read(path)).transpose().map_err(|error| error.to_string())
+    };
+    let (ca, chain, key) = (file(&one.ca_file)?, file(&one.client_certificate_file)?, file(&one.client_key_file)?);
+    let outgoing = crate::identify::fetch::Outgoing {
+        ca_pem: ca.as_deref(),
+        client_pem: chain.as_deref().zip(key.as_deref()),
+        ..Default::default()
+    };
+    let fetch = crate::identify::fetch::HttpsFetch::new(&outgoing).map_err(|error| error.to_string())?;
+    Ok(Arc::new(fetch))
+}
+
+/// A key for one purpose, derived from the first seal key: replicas share it, and a reload keeps it.
+pub(super) fn derived_key(keys: &config::Keys, purpose: &str) -> Result<[u8; 32], BuildError> {
+    let mut material = purpose.as_bytes().to_vec();
+    if let Some(path) = keys.seal_files.first() {
+        material.push(0);
+        material.extend_from_slice(read_text(path)?.trim().as_bytes());
+    }
+    Ok(crate::identify::sha256(&material))
+}

@@ -14,5 +14,6 @@ mod opaque;
 mod proofs;
 mod site;
 mod tokens;
+mod upstream;
 mod world;
 mod wycheproof;

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use time::Duration;
 
 use crate::world::{
-    BASE, CLIENT, Draft, ED25519, ES256, ES384, FOREIGN, ISSUER, NOW, OTHER_ISSUER, RSA, World, b64, certificate, now,
+    BASE, CLIENT, Draft, ED25519, ES256, ES384, FOREIGN, GATEWAY, ISSUER, NOW, OTHER_ISSUER, RSA, SECOND, World, b64,
+    certificate, now,
 };
 
 const fn bad(fault: TokenFault) -> IdentifyError {
@@ -208,9 +209,15 @@ fn issuers_and_audiences() -> Vec<Case> {
         Case("aud a list with a number", |d| d.claim("aud", json!([BASE, 1])), bad(TokenFault::Audience), SAME),
         Case(
             "aud our own, for another of our endpoints",
-            |d| Draft { audience: Some("https://fhir.example.org/second".to_owned()), ..d },
+            |d| Draft { audience: Some(SECOND.to_owned()), ..d },
             bad(TokenFault::Audience),
             |d| Draft { audience: Some(BASE.to_owned()), ..d },
+        ),
+        Case(
+            "aud another endpoint of ours, and the gateway",
+            |d| Draft { audience: Some(SECOND.to_owned()), ..d.claim("aud", json!([BASE, GATEWAY])) },
+            bad(TokenFault::Audience),
+            |d| Draft { audience: Some(SECOND.to_owned()), ..d.claim("aud", json!([GATEWAY])) },
         ),
     ]
 }

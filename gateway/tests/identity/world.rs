@@ -34,6 +34,10 @@ use time::{Duration, OffsetDateTime};
 pub(crate) const ISSUER: &str = "https://idp.example.org/realms/hospital";
 pub(crate) const OTHER_ISSUER: &str = "https://other.example.org";
 pub(crate) const BASE: &str = "https://fhir.example.org/fhir";
+/// Another endpoint of the same gateway.
+pub(crate) const SECOND: &str = "https://fhir.example.org/second";
+/// An audience of ours that is no endpoint.
+pub(crate) const GATEWAY: &str = "urn:gateway";
 pub(crate) const NOW: i64 = 1_800_000_000;
 pub(crate) const CLIENT: &str = "recovery-path";
 
@@ -256,7 +260,7 @@ pub(crate) fn jwks(keys: &[&TestKey]) -> Value {
 }
 
 pub(crate) fn issuer(issuer: &str) -> IssuerConfig {
-    let mut config = IssuerConfig::new(issuer, &[BASE]);
+    let mut config = IssuerConfig::new(issuer, &[BASE, SECOND, GATEWAY]);
     config.jwks_uri = Some(format!("{issuer}/jwks").parse().unwrap());
     config
 }
@@ -288,7 +292,8 @@ impl World {
             Arc::clone(&revocations) as Arc<dyn Revocations>,
             nonces,
             1_000,
-        );
+        )
+        .for_endpoints(vec![BASE.to_owned(), SECOND.to_owned()]);
         Self { identifier, fetch, partners, revocations }
     }
 
