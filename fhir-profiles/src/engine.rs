@@ -11,6 +11,7 @@ mod json;
 mod redact;
 
 mod scan;
+mod spread;
 mod tree;
 
 pub use document::{BundleType, Coding, Document};

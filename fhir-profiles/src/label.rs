@@ -259,6 +259,25 @@ impl LabelSet {
         Self(self.0 & !other.0)
     }
 
+    /// How many labels.
+    pub const fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    /// The labels of these kinds.
+    #[must_use]
+    pub fn of_kinds(self, kinds: &[LabelKind]) -> Self {
+        let bits = self.bits().filter(|label| kinds.contains(&label.kind()));
+        bits.fold(Self::EMPTY, |set, label| Self(set.0 | 1 << label.0))
+    }
+
+    /// The labels in order, one bit a step.
+    fn bits(self) -> impl Iterator<Item = Label> {
+        core::iter::successors(Some(self.0), |left| Some(left & left.wrapping_sub(1)))
+            .take_while(|left| *left != 0)
+            .filter_map(|left| u8::try_from(left.trailing_zeros()).ok().map(Label))
+    }
+
     pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
@@ -268,7 +287,7 @@ impl LabelSet {
     }
 
     pub fn iter(self) -> impl Iterator<Item = Label> {
-        Label::all().filter(move |label| self.contains(*label))
+        self.bits()
     }
 
     /// The highest confidentiality in the set (high-water mark).

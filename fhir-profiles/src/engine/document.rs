@@ -1,15 +1,13 @@
 //! A document that was understood to its last byte.
 
 use core::fmt;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::facts::{Place, ResourceFacts};
+use super::facts::ResourceFacts;
 use super::json::{Span, Text, decoded, index};
 use super::tree::Tree;
 use crate::codes::Dates;
-use crate::ids::{InstanceId, ResourceType};
-use crate::label::{LabelKind, LabelSet};
+use crate::label::LabelSet;
 use crate::reference::Reference;
 
 /// `Bundle.type`.
@@ -80,8 +78,6 @@ pub(super) struct Site {
     pub(super) bundle_type: Option<BundleType>,
     /// The days its own dates cover.
     pub(super) days: Option<Dates>,
-    /// Holds an absolute URL of this server.
-    pub(super) own_urls: bool,
     /// Holds `instance.resourceType`.
     pub(super) instance_types: bool,
 }
@@ -116,6 +112,8 @@ pub struct Document<'a> {
     pub(super) uses: Vec<Use>,
     /// Elements with labels of their own, by where they start; sorted.
     pub(super) labelled: Vec<(u32, LabelSet)>,
+    /// Where absolute URLs of this server start; sorted.
+    pub(super) own_urls: Vec<u32>,
     pub(super) bases: Arc<[Box<str>]>,
 }
 
@@ -180,6 +178,11 @@ impl<'a> Document<'a> {
         self.uses_of(resource).iter().filter_map(|used| self.reference(used.reference))
     }
 
+    pub(super) fn has_own_url(&self, span: Span) -> bool {
+        let first = self.own_urls.partition_point(|start| *start < span.start);
+        self.own_urls.get(first).is_some_and(|start| *start < span.end)
+    }
+
     pub(super) fn reference(&self, number: u32) -> Option<&Reference> {
         self.references.get(index(number)).map(|reference| &**reference)
     }
@@ -201,156 +204,4 @@ impl<'a> Document<'a> {
         let node = tree.member(tree.root(), name)?;
         Some(tree.string(node).map_or_else(|| tree.written(node).to_owned(), std::borrow::Cow::into_owned))
     }
-
-    /// The instances outside this document whose labels would spread into it: an Encounter or EpisodeOfCare that a
-    /// record belongs to.
-    pub fn label_sources(&self) -> Vec<InstanceId> {
-        let here = self.instances();
-        let outside = self.references.iter().filter_map(|reference| match &**reference {
-            Reference::Relative { instance, .. } if spreads(instance.kind) => Some(instance),
-            Reference::Relative { .. }
-            | Reference::Absolute { .. }
-            | Reference::Contained(_)
-            | Reference::Urn(_)
-            | Reference::Opaque => None,
-        });
-        let mut found: Vec<InstanceId> = outside.filter(|instance| !here.contains_key(*instance)).cloned().collect();
-        found.sort();
-        found.dedup();
-        found
-    }
-
-    /// Adds labels that were found elsewhere to the records they spread to: `resolved` answers for the instances of
-    /// [`Document::label_sources`], and for a Binary with the labels of the document that refers to it.
-    pub fn take_over(&mut self, resolved: &dyn Fn(&InstanceId) -> LabelSet) {
-        for at in 0..self.resources.len() {
-            let resource = super::json::offset(at);
-            let mut labels = LabelSet::EMPTY;
-            for reference in self.references_of(resource) {
-                if let Reference::Relative { instance, .. } = reference
-                    && spreads(instance.kind)
-                {
-                    labels = labels.union(spreading(resolved(instance)));
-                }
-            }
-            let own = self.resources.get(at).and_then(|facts| {
-                let id = facts.id.clone()?;
-                (facts.kind == ResourceType::BINARY).then_some(InstanceId { kind: facts.kind, id })
-            });
-            labels = own.map_or(labels, |binary| labels.union(spreading(resolved(&binary))));
-            if let Some(facts) = self.resources.get_mut(at) {
-                facts.inherit(labels);
-            }
-        }
-        self.spread_labels();
-    }
-
-    /// The resources of the document by identity, contained ones left out.
-    pub(super) fn instances(&self) -> BTreeMap<InstanceId, Vec<u32>> {
-        let mut instances: BTreeMap<InstanceId, Vec<u32>> = BTreeMap::new();
-        for (facts, at) in self.resources.iter().zip(0u32..) {
-            if let (Some(id), true) = (&facts.id, facts.place != Place::Contained) {
-                instances.entry(InstanceId { kind: facts.kind, id: id.clone() }).or_default().push(at);
-            }
-        }
-        instances
-    }
-
-    /// Spreads labels between container and contained, between versions of one record, from an Encounter to what
-    /// happened in it, and from a DocumentReference to its Binary, until nothing changes.
-    pub(super) fn spread_labels(&mut self) {
-        if self.resources.iter().all(|facts| facts.labels.is_empty()) {
-            return;
-        }
-        let instances = if self.resources.len() > 1 { self.instances() } else { BTreeMap::new() };
-        loop {
-            let before: Vec<LabelSet> = self.resources.iter().map(|facts| facts.labels).collect();
-            self.spread_through_containers();
-            self.spread_along_references(&instances);
-            if self.resources.iter().map(|facts| facts.labels).eq(before) {
-                return;
-            }
-        }
-    }
-
-    fn spread_through_containers(&mut self) {
-        for at in (0..self.resources.len()).rev() {
-            let Some(facts) = self.resources.get(at) else { continue };
-            let (labels, parent) = (facts.labels, facts.parent);
-            if facts.place == Place::Contained
-                && let Some(container) = parent.and_then(|parent| self.resources.get_mut(index(parent)))
-            {
-                container.inherit(protective(labels));
-            }
-        }
-        for at in 0..self.resources.len() {
-            let parent = self.resources.get(at).and_then(|facts| facts.parent);
-            let labels = parent.and_then(|parent| self.resources.get(index(parent))).map(|container| container.labels);
-            if let (Some(labels), Some(facts)) = (labels, self.resources.get_mut(at)) {
-                facts.inherit(protective(labels));
-            }
-        }
-    }
-
-    fn spread_along_references(&mut self, instances: &BTreeMap<InstanceId, Vec<u32>>) {
-        // Versions of one record share the strictest labels of any of them.
-        for versions in instances.values().filter(|versions| versions.len() > 1) {
-            let labels = |at: &u32| self.resources.get(index(*at)).map_or(LabelSet::EMPTY, |facts| facts.labels);
-            let all = versions.iter().map(labels).fold(LabelSet::EMPTY, LabelSet::union);
-            for at in versions {
-                if let Some(facts) = self.resources.get_mut(index(*at)) {
-                    facts.inherit(all);
-                }
-            }
-        }
-        for use_at in 0..self.uses.len() {
-            let Some(Use { resource, reference, .. }) = self.uses.get(use_at).copied() else { continue };
-            let Some(Reference::Relative { instance, .. }) = self.references.get(index(reference)).map(|r| &**r) else {
-                continue;
-            };
-            let Some(from_kind) = self.resources.get(index(resource)).map(|facts| facts.kind) else { continue };
-            let binary = instance.kind == ResourceType::BINARY && from_kind.as_str() == "DocumentReference";
-            if !binary && !spreads(instance.kind) {
-                continue;
-            }
-            for target in instances.get(instance).map(Vec::as_slice).unwrap_or_default() {
-                let (from, to) = if binary { (resource, *target) } else { (*target, resource) };
-                let labels = self.resources.get(index(from)).map_or(LabelSet::EMPTY, |facts| facts.labels);
-                if let Some(facts) = self.resources.get_mut(index(to)) {
-                    facts.inherit(spreading(labels));
-                }
-            }
-        }
-    }
-}
-
-/// What happened in an Encounter or an episode at a program is a record of that program.
-fn spreads(kind: ResourceType) -> bool {
-    matches!(kind.as_str(), "Encounter" | "EpisodeOfCare")
-}
-
-/// Of the labels of a container or of what it contains, those that protect: not what is to be done or was done with it.
-fn protective(labels: LabelSet) -> LabelSet {
-    let protects = |label: &crate::label::Label| match label.kind() {
-        LabelKind::Confidentiality
-        | LabelKind::Law
-        | LabelKind::Sensitivity
-        | LabelKind::Refrain
-        | LabelKind::Unknown => true,
-        LabelKind::Obligation | LabelKind::Mark | LabelKind::Integrity => false,
-    };
-    labels.iter().filter(protects).collect()
-}
-
-/// Of the labels of a neighbour, those that are about the content: its law, its sensitivity, and what nobody knows.
-fn spreading(labels: LabelSet) -> LabelSet {
-    let about_content = |label: &crate::label::Label| match label.kind() {
-        LabelKind::Law | LabelKind::Sensitivity | LabelKind::Unknown => true,
-        LabelKind::Confidentiality
-        | LabelKind::Obligation
-        | LabelKind::Refrain
-        | LabelKind::Mark
-        | LabelKind::Integrity => false,
-    };
-    labels.iter().filter(about_content).collect()
 }

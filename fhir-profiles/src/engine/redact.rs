@@ -19,6 +19,7 @@ use super::json::{index, offset};
 use super::tree::Tree;
 use crate::ids::ResourceType;
 use crate::label::{Label, LabelSet};
+use crate::reference::Reference;
 
 pub use options::{Level, Notice, RedactError, RedactOptions, Redacted, Removal, Style, Totals};
 use plan::{Cause, Plan};
@@ -42,6 +43,8 @@ struct Redaction<'r, 'a> {
     targets: Targets,
     /// By reference: why it goes, if its target is not in the document.
     outside: Vec<Option<Cause>>,
+    /// By reference: does it go, or may it, as judged first?
+    suspect: Vec<bool>,
     /// By resource: why it goes.
     withheld: Vec<Option<Cause>>,
     plans: BTreeMap<u32, Plan>,
@@ -65,7 +68,9 @@ impl<'r, 'a> Redaction<'r, 'a> {
             })
             .collect();
         let withheld = vec![None; document.resources.len()];
-        Self { document, judge, options, targets, outside, withheld, plans: BTreeMap::new(), due: BTreeSet::new() }
+        let suspect = Vec::new();
+        let (plans, due) = (BTreeMap::new(), BTreeSet::new());
+        Self { document, judge, options, targets, outside, suspect, withheld, plans, due }
     }
 
     fn facts(&self, resource: u32) -> Option<&'r ResourceFacts> {
@@ -85,6 +90,12 @@ impl<'r, 'a> Redaction<'r, 'a> {
                 *slot = cause;
             }
         }
+        let goes = |number| {
+            self.outside.get(index(number)).is_some_and(Option::is_some)
+                || matches!(self.document.reference(number), Some(Reference::Contained(_)))
+                || self.targets.here(number).any(|target| self.why_withheld(target).is_some())
+        };
+        self.suspect = (0..offset(self.document.references.len())).map(goes).collect();
         for at in 0..offset(self.document.resources.len()) {
             if self.why_withheld(at).is_some() {
                 self.withhold_dependents(at);
@@ -122,9 +133,9 @@ impl<'r, 'a> Redaction<'r, 'a> {
         (facts.kind == ResourceType::BUNDLE && !(verbatim && self.keeps_every_link(at)))
             || !facts.inline.is_empty()
             || (facts.kind == ResourceType::OPERATION_OUTCOME && self.options.strip_outcomes)
-            || (site.own_urls && self.options.public_base.is_some())
+            || (self.options.public_base.is_some() && self.document.has_own_url(site.span))
             || (facts.labels.contains(Label::PART2) && self.options.notice.is_some())
-            || self.document.uses_of(at).iter().any(|used| self.why_reference_goes(at, used.reference).is_some())
+            || self.document.uses_of(at).iter().any(|used| self.suspect.get(index(used.reference)) != Some(&false))
     }
 
     fn keeps_every_link(&self, at: u32) -> bool {

@@ -86,6 +86,8 @@ struct Scanner<'a, 'l> {
     uses: Vec<Use>,
     /// Elements with labels of their own, by where they start.
     labelled: Vec<(u32, LabelSet)>,
+    /// Where absolute URLs of this server start.
+    own_urls: Vec<u32>,
 
     /// The resource that is being read.
     current: u32,
@@ -129,6 +131,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
             references: Interner::default(),
             uses: Vec::new(),
             labelled: Vec::new(),
+            own_urls: Vec::new(),
             current: 0,
             path: Vec::new(),
             path_base: 0,

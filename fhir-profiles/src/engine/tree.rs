@@ -87,6 +87,11 @@ impl<'a> Tree<'a> {
         (resource != NONE).then_some(resource)
     }
 
+    /// The resources that stand directly in this one.
+    pub(super) fn held(&self) -> impl Iterator<Item = (u32, Span)> + '_ {
+        self.items.iter().filter(|item| item.resource != NONE).map(|item| (item.resource, item.value))
+    }
+
     /// Where another resource stands in this one.
     pub(super) fn find_resource(&self, resource: u32) -> Option<Node> {
         (0..offset(self.items.len())).map(Node).find(|node| self.resource(*node) == Some(resource))
@@ -155,6 +160,16 @@ impl<'a> Tree<'a> {
         slice(self.text, self.whole(node))
     }
 
+    /// The member names that lead to a node from the root of the tree, array indexes left out.
+    pub(super) fn names(&self, node: Node) -> Vec<Cow<'a, str>> {
+        let mut names: Vec<_> = core::iter::successors(Some(node), |node| self.parent(*node))
+            .filter(|node| self.item(*node).key.end != 0)
+            .map(|node| self.name(node))
+            .collect();
+        names.reverse();
+        names
+    }
+
     /// The FHIRPath-like path of a node from the root of the tree, such as `component[1].valueString`.
     pub(super) fn path(&self, node: Node) -> String {
         let mut steps = Vec::new();
@@ -195,21 +210,21 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// The resources that stand directly in this one, with where they start.
-fn held(document: &Document<'_>, resource: u32) -> Vec<(u32, u32)> {
+/// The resources that stand directly in this one, with where they stand.
+fn held(document: &Document<'_>, resource: u32) -> Vec<(Span, u32)> {
     let span = document.sites.get(index(resource)).map(|site| site.span).unwrap_or_default();
     let after = document.resources.iter().zip(&document.sites).zip(0u32..).skip(index(resource) + 1);
     after
         .take_while(|((_, site), _)| site.span.start < span.end)
         .filter(|((facts, _), _)| facts.parent == Some(resource))
-        .map(|((_, site), at)| (site.span.start, at))
+        .map(|((_, site), at)| (site.span, at))
         .collect()
 }
 
 struct Builder<'a> {
     cursor: Cursor<'a>,
     items: Vec<Item>,
-    held: Vec<(u32, u32)>,
+    held: Vec<(Span, u32)>,
     next_held: usize,
 }
 
@@ -221,16 +236,17 @@ impl Builder<'_> {
         self.items.push(Item { parent, key, key_escaped, kind, ..NOTHING });
         let held = self.held.get(self.next_held).copied();
         match held {
-            Some((from, resource)) if may_be_resource && from == offset(start) => {
+            Some((span, resource)) if may_be_resource && span.start == offset(start) => {
                 self.next_held += 1;
-                self.skip();
+                self.cursor.at = index(span.end);
                 if let Some(item) = self.items.get_mut(index(at)) {
                     item.resource = resource;
                 }
             }
             _ => match kind {
                 Kind::Object | Kind::Array => self.children(at, kind == Kind::Object),
-                Kind::String | Kind::Scalar | Kind::Null => self.skip(),
+                Kind::String => drop(self.cursor.string()),
+                Kind::Scalar | Kind::Null => drop(self.cursor.scalar()),
             },
         }
         if let Some(item) = self.items.get_mut(index(at)) {
@@ -269,38 +285,6 @@ impl Builder<'_> {
                     }
                     last = child;
                 }
-            }
-        }
-    }
-
-    /// Skips a value that becomes a leaf.
-    fn skip(&mut self) {
-        let mut depth = 0u32;
-        loop {
-            match self.cursor.peek() {
-                Some(b'"') => {
-                    if self.cursor.string().is_err() {
-                        return;
-                    }
-                }
-                Some(b'{' | b'[') => {
-                    depth += 1;
-                    self.cursor.at += 1;
-                }
-                Some(b'}' | b']') => {
-                    depth = depth.saturating_sub(1);
-                    self.cursor.at += 1;
-                }
-                Some(b',' | b':' | b' ' | b'\n' | b'\r' | b'\t') => self.cursor.at += 1,
-                Some(_) => {
-                    if self.cursor.scalar().is_err() {
-                        return;
-                    }
-                }
-                None => return,
-            }
-            if depth == 0 {
-                return;
             }
         }
     }

@@ -6,6 +6,7 @@ use super::surgery::{Field, Surgery};
 use crate::engine::document::BundleType;
 use crate::engine::elements::ElementPath;
 use crate::engine::json::{Kind, Span, escape_into, index};
+use crate::engine::tree::Node;
 use crate::ids::ResourceType;
 
 /// On every searchset and document of a silent partner, whether or not anything was withheld (42 CFR 2.13(c)(1): an
@@ -21,15 +22,18 @@ pub(super) fn is_advisory(resource: &str) -> bool {
 }
 
 /// Members of an OperationOutcome in which servers quote records and requests.
-pub(super) fn tidied(surgery: &Surgery<'_, '_, '_>, at: &ElementPath, name: &str) -> Option<Cause> {
-    let outcome = surgery.options().strip_outcomes && surgery.facts.kind == ResourceType::OPERATION_OUTCOME;
+pub(super) fn tidied(surgery: &Surgery<'_, '_, '_>, object: Node, name: &str) -> Option<Cause> {
+    if !surgery.options().strip_outcomes || surgery.facts.kind != ResourceType::OPERATION_OUTCOME {
+        return None;
+    }
+    let at = surgery.path_of(object);
     let quotes = match (at.kind(), at.path()) {
         ("OperationOutcome", "") => name == "text",
         ("OperationOutcome", "issue") => matches!(name, "diagnostics" | "location" | "expression"),
         ("OperationOutcome", "issue.details") => name == "text",
         _ => false,
     };
-    (outcome && quotes).then_some(Cause::tidy())
+    quotes.then_some(Cause::tidy())
 }
 
 /// Are these items answers by position, so that one that goes leaves another in its place?

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::options::{Level, RedactOptions, Style};
 use super::plan::{Cause, Plan};
 use super::{Redaction, envelope, patch};
-use crate::engine::elements::{Bond, ElementPath};
+use crate::engine::elements::ElementPath;
 use crate::engine::facts::{Place, ResourceFacts, Verdict};
 use crate::engine::json::{Kind, Span, index};
 use crate::engine::tree::{Node, Tree};
@@ -26,10 +26,36 @@ pub(super) fn plan(redaction: &Redaction<'_, '_>, resource: u32) -> Result<Plan,
         return Ok(Plan::default());
     }
     let tree = Tree::of(redaction.document, resource);
-    let mut surgery = Surgery { redaction, tree, resource, facts, plan: Plan::default() };
+    let points = points(redaction, resource, &tree);
+    let mut surgery = Surgery { redaction, tree, resource, facts, points, plan: Plan::default() };
     let root = surgery.tree.root();
-    surgery.object(root, &ElementPath::of(facts.kind.as_str()))?;
+    surgery.object(root)?;
     Ok(surgery.plan)
+}
+
+/// Where in a resource something may have to be done; sorted. Everything else is as it was, and is not looked at.
+fn points(redaction: &Redaction<'_, '_>, resource: u32, tree: &Tree<'_>) -> Vec<u32> {
+    let document = redaction.document;
+    let span = tree.span(tree.root());
+    let within = |starts: &[u32]| {
+        let from = starts.partition_point(|start| *start < span.start);
+        let to = starts.partition_point(|start| *start < span.end);
+        starts.get(from..to).unwrap_or_default().to_vec()
+    };
+    let mut points = Vec::new();
+    let labelled_from = document.labelled.partition_point(|(start, _)| *start < span.start);
+    let labelled = document.labelled.iter().skip(labelled_from).map(|(start, _)| *start);
+    points.extend(labelled.take_while(|start| *start < span.end));
+    let uses = document.uses_of(resource).iter();
+    points.extend(
+        uses.filter(|used| redaction.why_reference_goes(resource, used.reference).is_some()).map(|used| used.at),
+    );
+    if redaction.options.public_base.is_some() {
+        points.extend(within(&document.own_urls));
+    }
+    points.extend(tree.held().filter(|(held, _)| redaction.why_withheld(*held).is_some()).map(|(_, span)| span.start));
+    points.sort_unstable();
+    points
 }
 
 pub(super) struct Surgery<'s, 'r, 'a> {
@@ -37,6 +63,7 @@ pub(super) struct Surgery<'s, 'r, 'a> {
     pub(super) tree: Tree<'a>,
     pub(super) resource: u32,
     pub(super) facts: &'r ResourceFacts,
+    points: Vec<u32>,
     pub(super) plan: Plan,
 }
 
@@ -64,24 +91,46 @@ impl<'r> Surgery<'_, 'r, '_> {
         self.redaction.options
     }
 
+    /// Is there nothing to do in this value?
+    fn is_untouched(&self, node: Node) -> bool {
+        let span = self.tree.span(node);
+        let first = self.points.partition_point(|point| *point < span.start);
+        let tidy = self.options().strip_outcomes && self.facts.kind == ResourceType::OPERATION_OUTCOME;
+        !tidy && self.points.get(first).is_none_or(|point| *point >= span.end)
+    }
+
+    /// Where an element stands, by its type. `None` at the roots of primitives' siblings: they are Elements.
+    pub(super) fn path_of(&self, node: Node) -> ElementPath {
+        let mut at = ElementPath::of(self.facts.kind.as_str());
+        for name in self.tree.names(node) {
+            at = match name.strip_prefix('_') {
+                Some(_) => ElementPath::of("Element"),
+                None => at.step(&name).0,
+            };
+        }
+        at
+    }
+
     /// Plans an object; an error says that it goes as a whole, and nothing of it stays planned.
-    fn object(&mut self, node: Node, at: &ElementPath) -> Result<(), Cause> {
+    fn object(&mut self, node: Node) -> Result<(), Cause> {
+        if node != self.tree.root() && self.is_untouched(node) {
+            return Ok(());
+        }
         let mark = self.plan.mark();
-        let fate =
-            self.own_labels(node).or_else(|| self.own_reference(node)).map_or_else(|| self.fields(node, at), Err);
+        let fate = self.own_labels(node).or_else(|| self.own_reference(node)).map_or_else(|| self.fields(node), Err);
         if fate.is_err() {
             self.plan.rewind(mark);
         }
         fate
     }
 
-    fn fields(&mut self, node: Node, at: &ElementPath) -> Result<(), Cause> {
+    fn fields(&mut self, node: Node) -> Result<(), Cause> {
         let outer = core::mem::replace(&mut self.plan.reduced, false);
         let mut fields = self.fields_of(node);
         for field in &mut fields {
-            self.field(field, at)?;
+            self.field(node, field)?;
         }
-        self.aftermath(node, at, &mut fields)?;
+        self.aftermath(node, &mut fields)?;
         if let Some(cause) = fields.iter().rev().find_map(|field| field.gone)
             && fields.iter().all(|field| field.gone.is_some())
         {
@@ -117,16 +166,15 @@ impl<'r> Surgery<'_, 'r, '_> {
     }
 
     /// Plans a member: it stays, goes, is masked, or takes the object with it.
-    fn field(&mut self, field: &mut Field, at: &ElementPath) -> Result<(), Cause> {
-        if at.path().is_empty() && field.name == "meta" && self.is_root(at) {
+    fn field(&mut self, object: Node, field: &mut Field) -> Result<(), Cause> {
+        if field.name == "meta" && object == self.tree.root() {
             return Ok(());
         }
-        if let Some(cause) = envelope::tidied(self, at, &field.name) {
+        if let Some(cause) = envelope::tidied(self, object, &field.name) {
             field.gone = Some(cause);
             return Ok(());
         }
-        let (below, bond) = at.step(&field.name);
-        let Some(cause) = self.fate(field, &below, bond) else {
+        let Some(cause) = self.fate(object, field) else {
             patch::own_url(self, field);
             return Ok(());
         };
@@ -134,27 +182,25 @@ impl<'r> Surgery<'_, 'r, '_> {
             field.gone = Some(cause);
             return Ok(());
         }
+        let at = self.path_of(object);
+        let (_, bond) = at.step(&field.name);
         if !bond.binds() {
             self.remove(field, cause);
             return Ok(());
         }
-        if self.options().style == Style::Marked && self.can_be_masked(at, field) {
+        if self.options().style == Style::Marked && self.can_be_masked(&at, field) {
             self.mask(field, cause);
             return Ok(());
         }
         Err(cause)
     }
 
-    fn is_root(&self, at: &ElementPath) -> bool {
-        at.is_type(self.facts.kind.as_str())
-    }
-
     /// Why a member goes as a whole, if it does.
-    fn fate(&mut self, field: &mut Field, below: &ElementPath, bond: Bond) -> Option<Cause> {
+    fn fate(&mut self, object: Node, field: &mut Field) -> Option<Cause> {
         match field.value.map(|value| (value, self.tree.kind(value))) {
-            Some((value, Kind::Array)) => return self.array(field, value, below, bond),
+            Some((value, Kind::Array)) => return self.array(object, field, value),
             Some((value, Kind::Object)) => {
-                if let Some(cause) = self.value(value, below) {
+                if let Some(cause) = self.value(value) {
                     return Some(cause);
                 }
             }
@@ -163,7 +209,7 @@ impl<'r> Surgery<'_, 'r, '_> {
                 if let Some(sibling) = field.sibling
                     && self.tree.kind(sibling) == Kind::Array
                 {
-                    return self.array(field, sibling, below, bond);
+                    return self.array(object, field, sibling);
                 }
             }
         }
@@ -172,7 +218,7 @@ impl<'r> Surgery<'_, 'r, '_> {
             return Some(cause);
         }
         // What the sibling loses is its own; only when nothing else is left does the member go.
-        let cause = self.object(sibling, &ElementPath::of("Element")).err()?;
+        let cause = self.object(sibling).err()?;
         if field.value.is_none() {
             return Some(cause);
         }
@@ -182,21 +228,24 @@ impl<'r> Surgery<'_, 'r, '_> {
     }
 
     /// Why an object, or the resource that stands there, goes.
-    fn value(&mut self, node: Node, at: &ElementPath) -> Option<Cause> {
+    fn value(&mut self, node: Node) -> Option<Cause> {
         match self.tree.resource(node) {
             Some(held) => self.redaction.why_withheld(held),
-            None => self.object(node, at).err(),
+            None => self.object(node).err(),
         }
     }
 
-    fn array(&mut self, field: &mut Field, list: Node, at: &ElementPath, bond: Bond) -> Option<Cause> {
+    fn array(&mut self, object: Node, field: &mut Field, list: Node) -> Option<Cause> {
+        if self.is_untouched(list) && field.sibling.is_none_or(|sibling| self.is_untouched(sibling)) {
+            return None;
+        }
         let items: Vec<Node> = if field.value.is_some() { self.tree.items(list) } else { Vec::new() };
         let siblings = field.sibling.map(|sibling| self.tree.items(sibling)).unwrap_or_default();
         let mut gone = Vec::new();
         let mut emptied = Vec::new();
         for position in 0..items.len().max(siblings.len()) {
             let (item, sibling) = (items.get(position).copied(), siblings.get(position).copied());
-            match self.item_fate(item, sibling, at) {
+            match self.item_fate(item, sibling) {
                 ItemFate::Stays => {}
                 ItemFate::Goes(cause) => gone.push((item, sibling, cause)),
                 ItemFate::LosesSibling(cause) => emptied.extend(sibling.map(|sibling| (sibling, cause))),
@@ -204,7 +253,9 @@ impl<'r> Surgery<'_, 'r, '_> {
         }
         let (_, _, cause) = *gone.last()?;
         let all = gone.len() == items.len().max(siblings.len());
-        if (all || bond.modifier) && !envelope::stands_in(self, at) {
+        let (below, bond) = self.path_of(object).step(&field.name);
+        let stands_in = envelope::stands_in(self, &below);
+        if (all || bond.modifier) && !stands_in {
             return Some(cause);
         }
         for (item, sibling, cause) in &gone {
@@ -212,7 +263,7 @@ impl<'r> Surgery<'_, 'r, '_> {
                 self.record(node, *cause);
             }
         }
-        if envelope::stands_in(self, at) {
+        if stands_in {
             for node in gone.iter().filter_map(|(item, _, _)| *item) {
                 self.plan.replace(self.tree.span(node), self.options().missing_entry);
             }
@@ -244,10 +295,10 @@ impl<'r> Surgery<'_, 'r, '_> {
         }
     }
 
-    fn item_fate(&mut self, item: Option<Node>, sibling: Option<Node>, at: &ElementPath) -> ItemFate {
+    fn item_fate(&mut self, item: Option<Node>, sibling: Option<Node>) -> ItemFate {
         let kind = item.map(|item| self.tree.kind(item));
         if let (Some(item), Some(Kind::Object)) = (item, kind)
-            && let Some(cause) = self.value(item, at)
+            && let Some(cause) = self.value(item)
         {
             return ItemFate::Goes(cause);
         }
@@ -257,7 +308,7 @@ impl<'r> Surgery<'_, 'r, '_> {
         if let Some(cause) = self.own_labels(sibling) {
             return ItemFate::Goes(cause);
         }
-        match (self.object(sibling, &ElementPath::of("Element")), kind) {
+        match (self.object(sibling), kind) {
             (Ok(()), _) => ItemFate::Stays,
             (Err(cause), None | Some(Kind::Null)) => ItemFate::Goes(cause),
             (Err(cause), Some(Kind::Object | Kind::Array | Kind::String | Kind::Scalar)) => {
@@ -290,7 +341,20 @@ impl<'r> Surgery<'_, 'r, '_> {
     }
 
     /// What an object does not survive, and what goes along, now that its members are settled.
-    fn aftermath(&mut self, node: Node, at: &ElementPath, fields: &mut [Field]) -> Result<(), Cause> {
+    fn aftermath(&mut self, node: Node, fields: &mut [Field]) -> Result<(), Cause> {
+        if self.plan.reduced || fields.iter().any(|field| field.gone.is_some()) {
+            self.bereave(node, fields)?;
+        }
+        if node == self.tree.root() {
+            envelope::settle(self, fields)?;
+            patch::root(self, fields);
+        }
+        Ok(())
+    }
+
+    /// Something went in this object: what else must?
+    fn bereave(&mut self, node: Node, fields: &mut [Field]) -> Result<(), Cause> {
+        let at = self.path_of(node);
         let lost = fields.iter().find_map(|field| field.gone.filter(|cause| !cause.tidy));
         let lost_one = |names: &[&str]| {
             let named = fields.iter().find(|field| field.gone.is_some() && names.contains(&field.name.as_str()));
@@ -310,10 +374,6 @@ impl<'r> Surgery<'_, 'r, '_> {
                 self.drop_text(fields, "quantity");
             }
             _ => {}
-        }
-        if node == self.tree.root() {
-            envelope::settle(self, fields)?;
-            patch::root(self, fields);
         }
         Ok(())
     }

@@ -119,6 +119,7 @@ impl<'a> Scanner<'a, '_> {
             references: self.references.unique,
             uses: self.uses,
             labelled: self.labelled,
+            own_urls: self.own_urls,
             bases: self.labeller.bases().into(),
         };
         if self.saw_urn_subject {

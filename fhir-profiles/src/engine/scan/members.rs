@@ -234,8 +234,8 @@ impl Scanner<'_, '_> {
         } else {
             self.labeller.below_own_base(self.cursor.slice(text.span)).is_some()
         };
-        if own && let Some(site) = self.site() {
-            site.own_urls = true;
+        if own {
+            self.own_urls.push(text.span.start);
         }
     }
 

@@ -1,0 +1,230 @@
+//! Labels do not stay where they were put: a part is as sensitive as its whole, a version as its record, and what
+//! happened in an Encounter as the Encounter.
+
+use std::collections::BTreeMap;
+
+use super::document::Document;
+use super::facts::Place;
+use super::json::{index, offset};
+use crate::ids::{InstanceId, ResourceType};
+use crate::label::{LabelKind, LabelSet};
+use crate::reference::Reference;
+
+impl Document<'_> {
+    /// The instances outside this document whose labels would spread into it: an Encounter or EpisodeOfCare that a
+    /// record belongs to.
+    pub fn label_sources(&self) -> Vec<InstanceId> {
+        let mut found: Vec<InstanceId> = self
+            .references()
+            .filter_map(local_instance)
+            .filter(|instance| spreads(instance.kind) && !self.holds(instance))
+            .cloned()
+            .collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    fn holds(&self, instance: &InstanceId) -> bool {
+        self.resources.iter().any(|facts| facts.kind == instance.kind && facts.id.as_ref() == Some(&instance.id))
+    }
+
+    /// Adds labels that were found elsewhere to the records they spread to: `resolved` answers for the instances of
+    /// [`Document::label_sources`], and for a Binary with the labels of the document that refers to it.
+    pub fn take_over(&mut self, resolved: &dyn Fn(&InstanceId) -> LabelSet) {
+        for at in 0..self.resources.len() {
+            let around = self.references_of(offset(at)).filter_map(local_instance);
+            let mut labels = around
+                .filter(|instance| spreads(instance.kind))
+                .fold(LabelSet::EMPTY, |labels, instance| labels.union(resolved(instance)));
+            let Some(facts) = self.resources.get_mut(at) else { continue };
+            if let (ResourceType::BINARY, Some(id)) = (facts.kind, &facts.id) {
+                labels = labels.union(resolved(&InstanceId { kind: facts.kind, id: id.clone() }));
+            }
+            facts.inherit(about_content(labels));
+        }
+        self.spread_labels();
+    }
+
+    /// Spreads labels between container and contained, between versions of one record, from an Encounter to what
+    /// happened in it, and from a DocumentReference to its Binary, until nothing changes.
+    pub(super) fn spread_labels(&mut self) {
+        loop {
+            let before: u64 = self.resources.iter().map(|facts| u64::from(facts.labels.len())).sum();
+            if before == 0 {
+                return;
+            }
+            self.spread_through_containers();
+            if self.resources.len() > 1 {
+                self.spread_between_versions();
+                self.spread_along_references();
+            }
+            // Labels are only ever added.
+            if self.resources.iter().map(|facts| u64::from(facts.labels.len())).sum::<u64>() == before {
+                return;
+            }
+        }
+    }
+
+    fn spread_through_containers(&mut self) {
+        for at in (0..self.resources.len()).rev() {
+            let Some(facts) = self.resources.get(at) else { continue };
+            let (labels, parent) = (facts.labels, facts.parent);
+            if facts.place == Place::Contained
+                && !labels.is_empty()
+                && let Some(container) = parent.and_then(|parent| self.resources.get_mut(index(parent)))
+            {
+                container.inherit(protective(labels));
+            }
+        }
+        for at in 0..self.resources.len() {
+            let parent = self.resources.get(at).and_then(|facts| facts.parent);
+            let container = parent.and_then(|parent| self.resources.get(index(parent)));
+            let labels = container.map_or(LabelSet::EMPTY, |container| container.labels);
+            if !labels.is_empty()
+                && let Some(facts) = self.resources.get_mut(at)
+            {
+                facts.inherit(protective(labels));
+            }
+        }
+    }
+
+    /// Versions of one record share the strictest labels of any of them.
+    fn spread_between_versions(&mut self) {
+        let labelled = self.labels_by_instance(|labels| !labels.is_empty());
+        let sieve = Sieve::of(labelled.keys().map(|instance| instance.id.as_str()));
+        for facts in self.resources.iter_mut().filter(|facts| facts.place != Place::Contained) {
+            let Some(id) = facts.id.as_ref().filter(|id| sieve.may_hold(id.as_str())) else { continue };
+            let instance = InstanceId { kind: facts.kind, id: id.clone() };
+            if let Some(labels) = labelled.get(&instance) {
+                facts.inherit(protective(*labels));
+            }
+        }
+    }
+
+    fn spread_along_references(&mut self) {
+        let labelled = self.labels_by_instance(|labels| !about_content(labels).is_empty());
+        if labelled.is_empty() {
+            return;
+        }
+        // To what refers to an Encounter ...
+        let from_targets: Vec<LabelSet> = self
+            .references
+            .iter()
+            .map(|reference| {
+                let target = local_instance(reference).filter(|instance| spreads(instance.kind));
+                target
+                    .and_then(|instance| labelled.get(instance))
+                    .map_or(LabelSet::EMPTY, |labels| about_content(*labels))
+            })
+            .collect();
+        let mut to_binaries: BTreeMap<InstanceId, LabelSet> = BTreeMap::new();
+        for used in &self.uses {
+            let Some(facts) = self.resources.get_mut(index(used.resource)) else { continue };
+            let labels = from_targets.get(index(used.reference)).copied().unwrap_or_default();
+            if !labels.is_empty() {
+                facts.inherit(labels);
+            }
+            // ... and to what a DocumentReference refers to.
+            let content = about_content(facts.labels);
+            if !content.is_empty()
+                && facts.kind.as_str() == "DocumentReference"
+                && let Some(binary) = self.references.get(index(used.reference)).and_then(|r| local_instance(r))
+                && binary.kind == ResourceType::BINARY
+            {
+                let known = to_binaries.entry(binary.clone()).or_default();
+                *known = known.union(content);
+            }
+        }
+        if to_binaries.is_empty() {
+            return;
+        }
+        for facts in self.resources.iter_mut().filter(|facts| facts.kind == ResourceType::BINARY) {
+            let Some(id) = facts.id.clone() else { continue };
+            if let Some(labels) = to_binaries.get(&InstanceId { kind: facts.kind, id }) {
+                facts.inherit(*labels);
+            }
+        }
+    }
+
+    fn labels_by_instance(&self, counts: fn(LabelSet) -> bool) -> BTreeMap<InstanceId, LabelSet> {
+        let mut found: BTreeMap<InstanceId, LabelSet> = BTreeMap::new();
+        for facts in self.resources.iter().filter(|facts| facts.place != Place::Contained && counts(facts.labels)) {
+            if let Some(id) = &facts.id {
+                let labels = found.entry(InstanceId { kind: facts.kind, id: id.clone() }).or_default();
+                *labels = labels.union(facts.labels);
+            }
+        }
+        found
+    }
+}
+
+fn local_instance(reference: &Reference) -> Option<&InstanceId> {
+    match reference {
+        Reference::Relative { instance, .. } => Some(instance),
+        Reference::Absolute { .. } | Reference::Contained(_) | Reference::Urn(_) | Reference::Opaque => None,
+    }
+}
+
+/// Tells most texts that are not in a set at once.
+struct Sieve([u64; 64]);
+
+impl Sieve {
+    fn of<'t>(texts: impl Iterator<Item = &'t str>) -> Self {
+        let mut sieve = Self([0; 64]);
+        for text in texts {
+            let (word, bit) = Self::place(text);
+            if let Some(bits) = sieve.0.get_mut(word) {
+                *bits |= bit;
+            }
+        }
+        sieve
+    }
+
+    fn may_hold(&self, text: &str) -> bool {
+        let (word, bit) = Self::place(text);
+        self.0.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    fn place(text: &str) -> (usize, u64) {
+        let hash = text
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        ((hash >> 58) as usize, 1 << (hash >> 52 & 63))
+    }
+}
+
+/// What happened in an Encounter or an episode at a program is a record of that program.
+fn spreads(kind: ResourceType) -> bool {
+    matches!(kind.as_str(), "Encounter" | "EpisodeOfCare")
+}
+
+/// Of the labels of a container or of what it contains, those that protect: not what is to be done or was done with it.
+fn protective(labels: LabelSet) -> LabelSet {
+    labels.of_kinds(&[
+        LabelKind::Confidentiality,
+        LabelKind::Law,
+        LabelKind::Sensitivity,
+        LabelKind::Refrain,
+        LabelKind::Unknown,
+    ])
+}
+
+/// Of the labels of a neighbour, those that are about the content: its law, its sensitivity, and what nobody knows.
+fn about_content(labels: LabelSet) -> LabelSet {
+    labels.of_kinds(&[LabelKind::Law, LabelKind::Sensitivity, LabelKind::Unknown])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::label::Label;
+
+    #[test]
+    fn what_was_done_with_a_record_does_not_spread() {
+        let labels: LabelSet =
+            [Label::PART2, Label::REDACTED, Label::RESTRICTED, Label::PROCESS_INLINE].into_iter().collect();
+        assert_eq!(protective(labels), [Label::PART2, Label::RESTRICTED].into_iter().collect());
+        assert_eq!(about_content(labels), [Label::PART2].into_iter().collect());
+    }
+}
