@@ -11,6 +11,7 @@ mod json;
 mod redact;
 
 mod scan;
+mod skip;
 mod spread;
 mod tree;
 

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::ScanError;
+use super::skip::plain_until;
 
 /// A span of the document, as byte offsets. Documents beyond 4 GiB are refused before scanning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -281,50 +282,9 @@ pub(super) fn escape_into(out: &mut String, text: &str) {
     }
 }
 
-const LANES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
-
-/// The first position from `at` on that holds a quote, a backslash or a control character: eight bytes a step.
-#[inline]
-fn plain_until(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(Ok(lane)) = bytes.get(at..at + 8).map(<[u8; 8]>::try_from) {
-        let word = u64::from_le_bytes(lane);
-        let quote = word ^ (LANES * b'"' as u64);
-        let backslash = word ^ (LANES * b'\\' as u64);
-        // The lowest set high bit is exact: a borrow can only ever disturb lanes above a true hit.
-        let hit = (quote.wrapping_sub(LANES) & !quote)
-            | (backslash.wrapping_sub(LANES) & !backslash)
-            | (word.wrapping_sub(LANES * 0x20) & !word);
-        let hit = hit & HIGHS;
-        if hit != 0 {
-            return at + (hit.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    while let Some(&byte) = bytes.get(at) {
-        if byte == b'"' || byte == b'\\' || byte < 0x20 {
-            return at;
-        }
-        at += 1;
-    }
-    at
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_word_at_a_time_skip_finds_what_the_byte_at_a_time_skip_finds() {
-        for byte in 0..=255u8 {
-            for place in 0..20 {
-                let mut bytes = vec![b'x'; 20];
-                bytes[place] = byte;
-                let slow = bytes.iter().position(|b| *b == b'"' || *b == b'\\' || *b < 0x20).unwrap_or(20);
-                assert_eq!(plain_until(&bytes, 0), slow, "{byte} at {place}");
-            }
-        }
-    }
 
     #[test]
     fn escapes_resolve_to_what_they_mean_and_back() {

@@ -110,6 +110,7 @@ struct Scanner<'a, 'l> {
     /// The search mode just read.
     mode: Option<SearchMode>,
     saw_urn_subject: bool,
+    last_kind: Option<ResourceType>,
 }
 
 impl<'a, 'l> Scanner<'a, 'l> {
@@ -145,6 +146,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
             coding: None,
             mode: None,
             saw_urn_subject: false,
+            last_kind: None,
         })
     }
 
@@ -165,7 +167,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
         match self.cursor.kind()? {
             Kind::String => self.cursor.string().map(|_| ()),
             Kind::Object if role == Role::Contained => self.resource(Place::Contained, self.item).map(|_| ()),
-            Kind::Object => self.object(role).map(|_| ()),
+            Kind::Object => self.object(role, &mut Members::at(self.item)),
             Kind::Array => self.array(role),
             Kind::Scalar | Kind::Null => self.cursor.scalar(),
         }
@@ -215,12 +217,11 @@ impl<'a, 'l> Scanner<'a, 'l> {
         }
     }
 
-    /// Reads an object, and answers what was found in it.
-    fn object(&mut self, role: Role) -> Result<Members, ScanError> {
+    /// Reads an object, and notes what was found in it.
+    fn object(&mut self, role: Role, members: &mut Members) -> Result<(), ScanError> {
         self.enter()?;
         let start = self.cursor.at;
         self.cursor.at += 1;
-        let mut members = Members::at(self.item);
         let frame = self.keys.open();
         self.cursor.skip_whitespace();
         if self.cursor.peek() == Some(b'}') {
@@ -232,7 +233,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
                 self.cursor.skip_whitespace();
                 self.cursor.expect(b':')?;
                 self.cursor.skip_whitespace();
-                self.member(role, key, &mut members)?;
+                self.member(role, key, members)?;
                 self.cursor.skip_whitespace();
                 match self.cursor.peek() {
                     Some(b',') => self.cursor.at += 1,
@@ -246,8 +247,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
         self.keys.close(&frame, &self.cursor)?;
         self.depth -= 1;
         members.span = Span::new(start, self.cursor.at);
-        self.leave(role, &members)?;
-        Ok(members)
+        self.leave(role, members)
     }
 
     /// Reads a resource that stands here, and answers its index.
@@ -271,7 +271,8 @@ impl<'a, 'l> Scanner<'a, 'l> {
         let outer = (self.current, self.path_base, self.in_meta, self.in_security_label, self.inline);
         let subjects = self.subjects.len();
         (self.current, self.path_base, self.in_meta, self.in_security_label) = (at, self.path.len(), false, false);
-        let members = self.object(Role::Resource)?;
+        let mut members = Members::at(position);
+        self.object(Role::Resource, &mut members)?;
         self.close_resource(&members, subjects)?;
         (self.current, self.path_base, self.in_meta, self.in_security_label, self.inline) = outer;
         Ok(at)
@@ -279,7 +280,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
 
     fn close_resource(&mut self, members: &Members, subjects: usize) -> Result<(), ScanError> {
         let name = members.resource_type.ok_or(ScanError::NotAResource)?;
-        let kind: ResourceType = self.cursor.decoded(name).parse().map_err(|_| ScanError::UnknownType)?;
+        let kind = self.kind_named(name)?;
         // R4 gives `contained` to domain resources alone, entries to Bundle, parameters to Parameters.
         let bundle = kind == ResourceType::BUNDLE;
         let parameters = kind.as_str() == "Parameters";
@@ -305,6 +306,19 @@ impl<'a, 'l> Scanner<'a, 'l> {
             facts.patients = patients;
         }
         Ok(())
+    }
+
+    /// Answers are mostly of one type: the last one is tried first.
+    fn kind_named(&mut self, name: Text) -> Result<ResourceType, ScanError> {
+        let written = self.cursor.slice(name.span);
+        match self.last_kind {
+            Some(kind) if !name.escaped && kind.as_str() == written => Ok(kind),
+            Some(_) | None => {
+                let kind = self.cursor.decoded(name).parse().map_err(|_| ScanError::UnknownType)?;
+                self.last_kind = Some(kind);
+                Ok(kind)
+            }
+        }
     }
 
     /// The facts of the resource that is being read. `None` only where JSON is checked for grammar alone.

@@ -50,55 +50,69 @@ impl Scanner<'_, '_> {
         if role == Role::Free {
             return self.value(Role::Free);
         }
-        let cursor = &self.cursor;
-        let decoded;
-        let name = if key.escaped {
-            decoded = cursor.decoded(key).into_owned();
-            decoded.as_str()
-        } else {
-            cursor.slice(key.span)
-        };
+        let name = if key.escaped { name_of(&self.cursor.decoded(key)) } else { name_of(self.cursor.slice(key.span)) };
         match name {
-            "system" => members.system = self.text(key)?,
-            "code" => members.code = self.text(key)?,
-            "value" => members.value = self.text(key)?,
-            "url" => {
+            Name::Other => self.step(key, Role::Element, false)?,
+            Name::System => members.system = self.text(key)?,
+            Name::Code => members.code = self.text(key)?,
+            Name::Value => members.value = self.text(key)?,
+            Name::Url => {
                 members.url = self.text(key)?;
                 self.note_own_url(members.url);
             }
-            "reference" => {
+            Name::Reference => {
                 members.reference = self.text(key)?;
                 self.note_own_url(members.reference);
             }
-            "extension" | "modifierExtension" => {
+            Name::Extension => {
                 let outer = core::mem::take(&mut self.inline);
                 self.step(key, Role::Extension, true)?;
                 members.inline = members.inline.union(core::mem::replace(&mut self.inline, outer));
             }
-            "valueCoding" => {
+            Name::ValueCoding => {
                 self.coding = None;
                 self.step(key, Role::Element, false)?;
                 members.value_coding = self.coding.take();
             }
-            "resourceType" => match self.text(key)? {
+            Name::ResourceType => match self.text(key)? {
                 None => return Err(ScanError::NotAResource),
                 some => members.resource_type = some,
             },
-            "meta" | "valueMeta" => self.meta(key)?,
-            "securityLabel" => {
+            Name::Meta => self.meta(key)?,
+            Name::SecurityLabel => {
                 let outer = core::mem::replace(&mut self.in_security_label, true);
                 self.step(key, Role::Element, false)?;
                 self.in_security_label = outer;
             }
-            "location" | "uri" | "valueUri" | "valueUrl" | "valueCanonical" => {
+            Name::Address => {
                 let text = self.text(key)?;
                 self.note_own_url(text);
             }
-            "identifier" | "display" => {
+            Name::Display => {
                 members.names_somebody = true;
                 self.step(key, Role::Element, false)?;
             }
-            _ => self.member_of(role, name_role(name), key, members)?,
+            Name::Id
+            | Name::Type
+            | Name::Confidentiality
+            | Name::Contained
+            | Name::Entry
+            | Name::Parameter
+            | Name::Part
+            | Name::Date
+            | Name::PeriodEnd
+            | Name::Link
+            | Name::Request
+            | Name::Security
+            | Name::Tag
+            | Name::VersionId
+            | Name::Source
+            | Name::FullUrl
+            | Name::Resource
+            | Name::Search
+            | Name::Response
+            | Name::Outcome
+            | Name::Mode => self.member_of(role, name, key, members)?,
         }
         Ok(())
     }
@@ -335,9 +349,23 @@ impl Scanner<'_, '_> {
     }
 }
 
-/// Names that [`Scanner::member_of`] knows.
+/// Member names that mean something to the scanner.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Name {
+    System,
+    Code,
+    Value,
+    Url,
+    Reference,
+    Extension,
+    ValueCoding,
+    ResourceType,
+    Meta,
+    SecurityLabel,
+    /// Other elements that hold URLs.
+    Address,
+    /// `identifier` and `display`: a Reference without `reference` has one of them.
+    Display,
     Id,
     Type,
     Confidentiality,
@@ -345,6 +373,7 @@ enum Name {
     Entry,
     Parameter,
     Part,
+    /// The dates of service, authorship or finding that R4 resources carry at their top.
     Date,
     PeriodEnd,
     Link,
@@ -362,34 +391,96 @@ enum Name {
     Other,
 }
 
+/// By length first: most names are told apart by it, and this is asked for every member of every object.
 #[inline]
-fn name_role(name: &str) -> Name {
-    match name {
-        "id" => Name::Id,
-        "type" => Name::Type,
-        "confidentiality" => Name::Confidentiality,
-        "contained" => Name::Contained,
-        "entry" => Name::Entry,
-        "parameter" => Name::Parameter,
-        "part" => Name::Part,
-        "start" | "end" => Name::PeriodEnd,
-        "link" => Name::Link,
-        "request" => Name::Request,
-        "security" => Name::Security,
-        "tag" => Name::Tag,
-        "versionId" => Name::VersionId,
-        "source" => Name::Source,
-        "fullUrl" => Name::FullUrl,
-        "resource" => Name::Resource,
-        "search" => Name::Search,
-        "response" => Name::Response,
-        "outcome" => Name::Outcome,
-        "mode" => Name::Mode,
-        // The dates of service, authorship or finding that R4 resources carry at their top.
-        "date" | "authoredOn" | "issued" | "recordedDate" | "recorded" | "created" | "dateTime"
-        | "occurrenceDateTime" | "effectiveDateTime" | "effectiveInstant" | "performedDateTime" | "onsetDateTime"
-        | "abatementDateTime" | "dateAsserted" | "whenHandedOver" | "whenPrepared" | "started" | "sent"
-        | "received" | "assertedDate" | "servicedDate" | "collectedDateTime" | "timestamp" => Name::Date,
+fn name_of(name: &str) -> Name {
+    match name.len() {
+        2 if name == "id" => Name::Id,
+        3 => match name {
+            "url" => Name::Url,
+            "uri" => Name::Address,
+            "tag" => Name::Tag,
+            "end" => Name::PeriodEnd,
+            _ => Name::Other,
+        },
+        4 => match name {
+            "code" => Name::Code,
+            "type" => Name::Type,
+            "meta" => Name::Meta,
+            "link" => Name::Link,
+            "mode" => Name::Mode,
+            "part" => Name::Part,
+            "date" | "sent" => Name::Date,
+            _ => Name::Other,
+        },
+        5 => match name {
+            "value" => Name::Value,
+            "entry" => Name::Entry,
+            "start" => Name::PeriodEnd,
+            _ => Name::Other,
+        },
+        6 => match name {
+            "system" => Name::System,
+            "source" => Name::Source,
+            "search" => Name::Search,
+            "issued" => Name::Date,
+            _ => Name::Other,
+        },
+        7 => match name {
+            "display" => Name::Display,
+            "fullUrl" => Name::FullUrl,
+            "request" => Name::Request,
+            "outcome" => Name::Outcome,
+            "created" | "started" => Name::Date,
+            _ => Name::Other,
+        },
+        8 => match name {
+            "resource" => Name::Resource,
+            "response" => Name::Response,
+            "security" => Name::Security,
+            "location" | "valueUri" | "valueUrl" => Name::Address,
+            "dateTime" | "recorded" | "received" => Name::Date,
+            _ => Name::Other,
+        },
+        9 => match name {
+            "reference" => Name::Reference,
+            "extension" => Name::Extension,
+            "contained" => Name::Contained,
+            "parameter" => Name::Parameter,
+            "versionId" => Name::VersionId,
+            "valueMeta" => Name::Meta,
+            "timestamp" => Name::Date,
+            _ => Name::Other,
+        },
+        10 => match name {
+            "identifier" => Name::Display,
+            "authoredOn" => Name::Date,
+            _ => Name::Other,
+        },
+        11 if name == "valueCoding" => Name::ValueCoding,
+        12 => match name {
+            "resourceType" => Name::ResourceType,
+            "recordedDate" | "dateAsserted" | "whenPrepared" | "assertedDate" | "servicedDate" => Name::Date,
+            _ => Name::Other,
+        },
+        13 => match name {
+            "securityLabel" => Name::SecurityLabel,
+            "onsetDateTime" => Name::Date,
+            _ => Name::Other,
+        },
+        14 => match name {
+            "valueCanonical" => Name::Address,
+            "whenHandedOver" => Name::Date,
+            _ => Name::Other,
+        },
+        15 if name == "confidentiality" => Name::Confidentiality,
+        16 if name == "effectiveInstant" => Name::Date,
+        17 => match name {
+            "modifierExtension" => Name::Extension,
+            "effectiveDateTime" | "performedDateTime" | "abatementDateTime" | "collectedDateTime" => Name::Date,
+            _ => Name::Other,
+        },
+        18 if name == "occurrenceDateTime" => Name::Date,
         _ => Name::Other,
     }
 }

@@ -1,0 +1,91 @@
+//! Where the plain part of a string ends: the one loop that most bytes of a document go through.
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "sixteen bytes are loaded from a slice that holds sixteen bytes")
+)]
+
+/// The first position from `at` on that holds a quote, a backslash or a control character; the end if there is none.
+#[inline]
+pub(super) fn plain_until(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(chunk) = bytes.get(at..at + WIDTH).and_then(|chunk| <&[u8; WIDTH]>::try_from(chunk).ok()) {
+        match first_hit(chunk) {
+            Some(hit) => return at + hit,
+            None => at += WIDTH,
+        }
+    }
+    while let Some(&byte) = bytes.get(at) {
+        if byte == b'"' || byte == b'\\' || byte < 0x20 {
+            return at;
+        }
+        at += 1;
+    }
+    at
+}
+
+#[cfg(target_arch = "x86_64")]
+const WIDTH: usize = 16;
+
+/// SSE2, which every x86-64 has.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn first_hit(chunk: &[u8; WIDTH]) -> Option<usize> {
+    use core::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
+    };
+    // SAFETY: the load is unaligned and of the sixteen bytes that the reference holds; the rest is arithmetic of a
+    // feature that is part of the target.
+    let hits = unsafe {
+        let bytes = _mm_loadu_si128(chunk.as_ptr().cast());
+        let quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x22));
+        let backslash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x5c));
+        let control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
+        _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, backslash), control))
+    };
+    (hits != 0).then(|| hits.trailing_zeros() as usize)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+const WIDTH: usize = 8;
+
+/// Eight bytes in one word.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn first_hit(chunk: &[u8; WIDTH]) -> Option<usize> {
+    swar_hit(chunk)
+}
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+#[inline]
+fn swar_hit(chunk: &[u8; 8]) -> Option<usize> {
+    const LANES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let word = u64::from_le_bytes(*chunk);
+    let quote = word ^ (LANES * 0x22);
+    let backslash = word ^ (LANES * 0x5c);
+    // The lowest set high bit is exact: a borrow can only ever disturb lanes above a true hit.
+    let hit = (quote.wrapping_sub(LANES) & !quote)
+        | (backslash.wrapping_sub(LANES) & !backslash)
+        | (word.wrapping_sub(LANES * 0x20) & !word);
+    let hit = hit & HIGHS;
+    (hit != 0).then(|| (hit.trailing_zeros() / 8) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fast_skips_find_what_the_byte_at_a_time_skip_finds() {
+        let slow = |bytes: &[u8]| bytes.iter().position(|b| *b == b'"' || *b == b'\\' || *b < 0x20);
+        for byte in 0..=255u8 {
+            for place in 0..40 {
+                let mut bytes = vec![b'x'; 40];
+                bytes[place] = byte;
+                assert_eq!(plain_until(&bytes, 0), slow(&bytes).unwrap_or(40), "{byte} at {place}");
+                for chunk in bytes.chunks_exact(8) {
+                    assert_eq!(swar_hit(chunk.try_into().unwrap()), slow(chunk), "{byte} at {place}");
+                }
+            }
+        }
+    }
+}
