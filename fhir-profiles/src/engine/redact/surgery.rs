@@ -251,12 +251,17 @@ impl<'r> Surgery<'_, 'r, '_> {
                 ItemFate::LosesSibling(cause) => emptied.extend(sibling.map(|sibling| (sibling, cause))),
             }
         }
-        let (_, _, cause) = *gone.last()?;
-        let all = gone.len() == items.len().max(siblings.len());
+        if gone.is_empty() && emptied.is_empty() {
+            return None;
+        }
+        let all = !gone.is_empty() && gone.len() == items.len().max(siblings.len());
         let (below, bond) = self.path_of(object).step(&field.name);
         let stands_in = envelope::stands_in(self, &below);
-        if (all || bond.modifier) && !stands_in {
-            return Some(cause);
+        if let Some((_, _, cause)) = gone.last()
+            && (all || bond.modifier)
+            && !stands_in
+        {
+            return Some(*cause);
         }
         for (item, sibling, cause) in &gone {
             if let Some(node) = item.or(*sibling) {
@@ -274,7 +279,10 @@ impl<'r> Surgery<'_, 'r, '_> {
         if field.value.is_some() {
             self.cut(list, &gone_items);
         }
-        if let Some(sibling) = field.sibling {
+        self.null_out(&emptied);
+        if let Some(sibling) = field.sibling
+            && !(gone_siblings.is_empty() && emptied.is_empty())
+        {
             let left = |node: &Node| {
                 gone_siblings.binary_search(node).is_err() && !emptied.iter().any(|(gone, _)| gone == node)
             };
@@ -283,7 +291,6 @@ impl<'r> Surgery<'_, 'r, '_> {
                 self.cut(sibling, &gone_siblings);
             }
         }
-        self.null_out(&emptied);
         None
     }
 
