@@ -7,7 +7,9 @@ const ACT: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
 
 /// A Bundle of about this many bytes.
 pub(crate) fn bundle(bytes: usize) -> Vec<u8> {
-    let mut out = String::from(r#"{"resourceType":"Bundle","id":"b","meta":{"lastUpdated":"2026-05-01T10:00:00.000+00:00"},"type":"searchset","link":[{"relation":"self","url":"https://ehr.example/fhir/Observation?patient=p"}],"entry":["#);
+    let mut out = String::from(
+        r#"{"resourceType":"Bundle","id":"b","meta":{"lastUpdated":"2026-05-01T10:00:00.000+00:00"},"type":"searchset","link":[{"relation":"self","url":"https://ehr.example/fhir/Observation?patient=p"}],"entry":["#,
+    );
     let mut number = 0;
     while out.len() < bytes || number < 4 {
         if number > 0 {
@@ -27,7 +29,9 @@ fn entry(out: &mut String, n: usize) {
         _ => String::new(),
     };
     let inline = if n % 20 == 7 {
-        format!(r#","extension":[{{"url":"http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label","valueCoding":{{"system":"{ACT}","code":"42CFRPart2"}}}}]"#)
+        format!(
+            r#","extension":[{{"url":"http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label","valueCoding":{{"system":"{ACT}","code":"42CFRPart2"}}}}]"#
+        )
     } else {
         String::new()
     };

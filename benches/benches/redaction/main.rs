@@ -4,11 +4,8 @@
 //! acceptance table is missed.
 #![expect(clippy::print_stdout, clippy::unwrap_used, clippy::panic, reason = "a program that reports, or stops")]
 
-#[path = "redaction/corpus.rs"]
 mod corpus;
-#[path = "redaction/memory.rs"]
 mod memory;
-#[path = "redaction/others.rs"]
 mod others;
 
 use std::hint::black_box;
@@ -80,7 +77,10 @@ fn main() {
     let labels_only = Labeller::new(LabellerConfig { lists: Vec::new(), ..LabellerConfig::default() });
     let with_codes = Labeller::new(LabellerConfig { lists: part2_lists(), ..LabellerConfig::default() });
     println!("GB/s on one thread; peak memory beyond the input, in inputs");
-    println!("{:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}  {:>7} {:>7}  {:>5} {:>5}", "bytes", "memcpy", "Value", "simd", "sonic", "ours", "+codes", "/Value", "/sonic", "peak", "+codes");
+    println!(
+        "{:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}  {:>7} {:>7}  {:>5} {:>5}",
+        "bytes", "memcpy", "Value", "simd", "sonic", "ours", "+codes", "/Value", "/sonic", "peak", "+codes"
+    );
     let mut missed = Vec::new();
     for size in [10 << 10, 100 << 10, 1 << 20, 10 << 20, 50 << 20] {
         let input = corpus::bundle(size);

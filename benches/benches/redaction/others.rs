@@ -20,7 +20,8 @@ fn value_goes(value: &Value) -> bool {
     let resource = value.get("resource").unwrap_or(value);
     labelled(resource.get("meta").and_then(|meta| meta.get("security")), &code)
         || labelled(value.get("extension"), &|extension| {
-            extension.get("url").and_then(Value::as_str) == Some(INLINE) && extension.get("valueCoding").is_some_and(code)
+            extension.get("url").and_then(Value::as_str) == Some(INLINE)
+                && extension.get("valueCoding").is_some_and(code)
         })
 }
 
@@ -33,7 +34,9 @@ fn prune_value(value: &mut Value) {
         }
         Value::Object(members) => {
             let reduced = members.values().any(|member| {
-                member.as_array().is_some_and(|items| items.iter().any(value_goes) && !items.iter().all(|i| i.get("resource").is_some()))
+                member.as_array().is_some_and(|items| {
+                    items.iter().any(value_goes) && !items.iter().all(|i| i.get("resource").is_some())
+                })
             });
             members.values_mut().for_each(prune_value);
             if reduced {
