@@ -1,6 +1,7 @@
 //! The journey of a request: the one place that connects the stages.
 
 mod page;
+mod public;
 mod record;
 mod served;
 mod write;
@@ -17,7 +18,7 @@ use fhirwall_policy::partner::Redaction;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
 use fhirwall_policy::subject::Subject;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use time::OffsetDateTime;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -57,7 +58,9 @@ impl Application for Gateway {
         };
         let span = tracing::info_span!("request", decision = %journey.journal.decision);
         let outcome = journey.walk(connection, &request).instrument(span).await;
-        journey.end(outcome).await
+        let mut answer = journey.end(outcome).await;
+        public::share(generation, &request, &mut answer);
+        answer
     }
 
     async fn refuse(&self, connection: &Connection, refusal: FrontRefusal) -> Answer {
@@ -88,12 +91,15 @@ enum Outcome {
 
 impl<'a> Journey<'a> {
     async fn walk(&mut self, connection: &Connection, request: &Request) -> Result<Outcome, Refusal> {
+        self.admit_address(connection.address.ip())?;
+        if request.method == Method::OPTIONS {
+            return public::preflight(self.generation, request, self.journal.decision).map(Outcome::Public);
+        }
+        if let Some(document) = public::document(self.generation, request, self.journal.decision) {
+            return Ok(Outcome::Public(document));
+        }
         let (endpoint, path) = self.route(request)?;
         self.journal.endpoint(endpoint);
-        self.admit_address(connection.address.ip())?;
-        if path == "/metadata" {
-            return self.capabilities(endpoint, path, request).map(Outcome::Public);
-        }
         let subject = self.stage("identify", self.identify(endpoint, connection, request)).await?;
         self.journal.subject(&subject);
         let interaction = self.measure("interpret", || interpret(endpoint, path, request))?;
@@ -133,7 +139,8 @@ impl<'a> Journey<'a> {
         self.admit_disclosure(&subject, &shown.account, shown.body.len()).await?;
         let tag = version_tag(&permit, &answer, &shown.account);
         self.journal.account(shown.account);
-        let mut served = served::resource(self.journal.decision, Bytes::from(shown.body));
+        let body = presented(&interaction, shown.body)?;
+        let mut served = served::resource(self.journal.decision, body);
         if let Some(tag) = tag {
             served.headers.insert(http::header::ETAG, tag);
         }
@@ -172,7 +179,8 @@ impl<'a> Journey<'a> {
             query: request.query.as_deref(),
             audience: Some(&endpoint.base_url),
         };
-        self.generation.identifier.identify(&presented, self.now).await.map_err(Refusal::from)
+        let identified = self.generation.identifier.identify(&presented, self.now).await;
+        identified.map_err(|error| Refusal::identify(&error, public::resource_metadata(endpoint).as_deref()))
     }
 
     async fn admit(&self, subject: &Subject, interaction: &Interaction) -> Result<Admitted, Refusal> {
@@ -215,13 +223,6 @@ impl<'a> Journey<'a> {
             policies: denial.policies,
             ..Refusal::from(denial.reason)
         })
-    }
-
-    /// `GET metadata` is public (R4 http.html#capabilities): it says what this endpoint offers, nothing of a patient.
-    fn capabilities(&mut self, endpoint: &Endpoint, path: &str, request: &Request) -> Result<Answer, Refusal> {
-        let interaction = interpret(endpoint, path, request)?;
-        self.journal.interaction(&interaction);
-        Ok(served::resource(self.journal.decision, served::capability_statement(endpoint, self.generation)))
     }
 
     /// Records how the request ended, and only then lets the answer go.
@@ -307,6 +308,16 @@ fn failure(failure: UpstreamFailure) -> Refusal {
         UpstreamFailure::Unreachable | UpstreamFailure::TimedOut | UpstreamFailure::Credential => {
             Refusal::from(Reason::UpstreamUnavailable)
         }
+    }
+}
+
+/// Cuts what is shown to what the client wants of it: `_elements`, `_summary`.
+fn presented(interaction: &Interaction, body: Vec<u8>) -> Result<Bytes, Refusal> {
+    let Some(wanted) = interaction.presentation() else { return Ok(Bytes::from(body)) };
+    match fhir_profiles::present::present(&body, wanted) {
+        Ok(None) => Ok(Bytes::from(body)),
+        Ok(Some(cut)) => Ok(Bytes::from(cut)),
+        Err(_) => Err(Refusal::from(Reason::UpstreamUnintelligible)),
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// `WWW-Authenticate` values beyond the default one, each already in the form of its RFC.
     pub challenges: Vec<String>,
+    /// For `DPoP-Nonce` (RFC 9449 section 9).
+    pub dpop_nonce: Option<String>,
     /// The scope that would allow it (RFC 6750 3.1), where one would.
     pub needed_scope: Option<String>,
     /// The policies that decided, for the record.
@@ -37,7 +39,14 @@ pub struct Refusal {
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, retry_after: None, challenges: Vec::new(), needed_scope: None, policies: Vec::new() }
+        Self {
+            reason,
+            retry_after: None,
+            challenges: Vec::new(),
+            dpop_nonce: None,
+            needed_scope: None,
+            policies: Vec::new(),
+        }
     }
 }
 
@@ -48,12 +57,6 @@ impl From<FrontRefusal> for Refusal {
             FrontRefusal::MethodNotAllowed => Reason::MethodNotAllowed,
             FrontRefusal::HeaderTooLarge | FrontRefusal::BodyTooLarge => Reason::RequestTooLarge,
         })
-    }
-}
-
-impl From<IdentifyError> for Refusal {
-    fn from(error: IdentifyError) -> Self {
-        Self { challenges: error.challenge(None).into_iter().collect(), ..Self::from(error.reason()) }
     }
 }
 
@@ -153,6 +156,16 @@ fn issue_code(reason: Reason) -> &'static str {
 }
 
 impl Refusal {
+    /// The refusal of a caller who could not be identified, with the challenge of RFC 6750, 9449 or 9470.
+    /// `resource_metadata` is the URL of the RFC 9728 document.
+    pub fn identify(error: &IdentifyError, resource_metadata: Option<&str>) -> Self {
+        Self {
+            challenges: error.challenge(resource_metadata).into_iter().collect(),
+            dpop_nonce: error.dpop_nonce().map(str::to_owned),
+            ..Self::from(error.reason())
+        }
+    }
+
     /// The answer to the client: nothing in it but codes, and the id under which the record explains it.
     pub fn answer(&self, request_id: Uuid) -> Answer {
         let reason = visible(self.reason);
@@ -165,6 +178,9 @@ impl Refusal {
                     headers.append(WWW_AUTHENTICATE, value);
                 }
             }
+        }
+        if let Some(nonce) = self.dpop_nonce.as_deref().and_then(|nonce| HeaderValue::from_str(nonce).ok()) {
+            headers.insert("dpop-nonce", nonce);
         }
         if status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE"));

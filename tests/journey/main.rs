@@ -13,6 +13,7 @@
 mod doors;
 mod hidden;
 mod hostile;
+mod public;
 mod wire;
 mod writes;
 

@@ -8,7 +8,6 @@ use http::header::CONTENT_TYPE;
 use uuid::Uuid;
 
 use crate::admit::RouteClass;
-use crate::generation::{Endpoint, Generation};
 use crate::listen::Answer;
 use crate::refusal::{FHIR_JSON, base_headers};
 use crate::state::Bearer;
@@ -21,22 +20,6 @@ pub(super) fn resource(decision: Uuid, body: Bytes) -> Answer {
     let mut headers = base_headers(decision);
     headers.insert(CONTENT_TYPE, FHIR_JSON);
     Answer { status: StatusCode::OK, headers, body, ending: None }
-}
-
-/// The endpoint's CapabilityStatement: what this gateway offers, nothing of the EHR behind it.
-pub(super) fn capability_statement(endpoint: &Endpoint, generation: &Generation) -> Bytes {
-    let statement = serde_json::json!({
-        "resourceType": "CapabilityStatement",
-        "status": "active",
-        "date": crate::resolve::date(generation.built),
-        "kind": "instance",
-        "software": {"name": "fhirwall", "version": env!("CARGO_PKG_VERSION")},
-        "implementation": {"description": "FHIR endpoint behind fhirwall", "url": endpoint.base_url},
-        "fhirVersion": "4.0.1",
-        "format": ["application/fhir+json"],
-        "rest": [{"mode": "server"}],
-    });
-    Bytes::from(statement.to_string())
 }
 
 /// What kind of work a request is, and how many of it.

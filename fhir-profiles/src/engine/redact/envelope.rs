@@ -92,7 +92,8 @@ fn links(surgery: &mut Surgery<'_, '_, '_>, fields: &mut [Field]) {
             let shown = surgery.tree.string(url);
             match shown.as_deref().and_then(|shown| surgery.redaction.judge.link(&relation, shown)) {
                 Some(new) if Some(&*new) == shown.as_deref() => {}
-                Some(new) => surgery.plan.replace(surgery.tree.span(url), quoted(&new)),
+                // The judge's link stands instead of the one that leads to the public base.
+                Some(new) => surgery.plan.supersede(surgery.tree.span(url), quoted(&new)),
                 None => gone.push(*item),
             }
         }

@@ -94,6 +94,12 @@ impl Plan {
     pub(super) fn replace(&mut self, span: Span, text: impl Into<Box<str>>) {
         self.edits.push(Edit { span, text: text.into() });
     }
+
+    /// As [`Self::replace`], instead of what was to stand there before.
+    pub(super) fn supersede(&mut self, span: Span, text: impl Into<Box<str>>) {
+        self.edits.retain(|edit| edit.span.start != span.start || edit.span.end != span.end);
+        self.replace(span, text);
+    }
 }
 
 /// The document with the edits applied. An edit inside a span that goes is void.
