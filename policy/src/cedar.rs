@@ -176,7 +176,7 @@ impl PolicySet {
         let response = cedar::Authorizer::new().is_authorized(request, policies, entities);
         let mut deciding: Vec<Arc<PolicyMeta>> =
             response.diagnostics().reason().filter_map(|id| self.policies.get(id)).map(Arc::clone).collect();
-        deciding.sort_by(|a, b| a.position.cmp(&b.position));
+        deciding.sort_by_key(|policy| policy.position);
         let verdict = match (response.diagnostics().errors().next().is_some(), response.decision()) {
             (true, _) => Verdict::Error,
             (false, cedar::Decision::Allow) => Verdict::Permit,

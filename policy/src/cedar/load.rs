@@ -1,6 +1,6 @@
 //! Loading a policy set: all problems at once, and nothing half loaded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -224,12 +224,11 @@ fn slices(policies: &[Read], moment: Moment) -> Result<Slices, String> {
             with_shadow: if shadowed { Some(assemble(all.iter().copied())?) } else { None },
         })
     };
+    let apps: HashSet<cedar::EntityUid> = here.iter().filter_map(|read| sole_app(&read.policy)).collect();
     let mut by_app = HashMap::new();
-    for app in here.iter().filter_map(|read| sole_app(&read.policy)) {
-        if !by_app.contains_key(&app) {
-            let slice = slice_for(Some(&app))?;
-            by_app.insert(app, slice);
-        }
+    for app in apps {
+        let slice = slice_for(Some(&app))?;
+        by_app.insert(app, slice);
     }
     Ok(Slices { everyone: slice_for(None)?, by_app })
 }
