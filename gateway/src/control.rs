@@ -1,6 +1,8 @@
 //! The control catalogue: what a safe and lawful set-up holds to, each rule with the source it rests on.
 //!
-//! A violation keeps the gateway from starting; a waiver lifts that for a time, and is shown wherever findings are.
+//! A violation keeps the gateway from starting; a waiver lifts that for a time, and is shown wherever findings are. What
+//! time alone brings about (papers and certificates that run out) is never a violation: it stops its own partner or
+//! listener when the time comes, and must not stop every patient's record at the next restart.
 
 mod catalogue;
 mod files;
@@ -71,7 +73,7 @@ pub struct Facts<'a> {
     /// The configuration.
     pub config: &'a Config,
     /// The policy set, or what is wrong with it.
-    pub policies: &'a Result<PolicySet, Vec<PolicyProblem>>,
+    pub policies: Result<&'a PolicySet, &'a [PolicyProblem]>,
     /// The time.
     pub now: OffsetDateTime,
 }
@@ -134,13 +136,14 @@ pub fn controls() -> impl Iterator<Item = &'static Control> {
 
 /// Holds a loaded configuration against every rule; the heaviest findings first.
 pub fn findings(config: &Config, now: OffsetDateTime) -> Vec<Finding> {
-    findings_under(config, &PolicySet::load(&config.policy_files()), now)
+    let policies = PolicySet::load(&config.policy_files());
+    findings_under(config, policies.as_ref().map_err(Vec::as_slice), now)
 }
 
 /// The same with the configuration's policy set as loaded before.
 pub fn findings_under(
     config: &Config,
-    policies: &Result<PolicySet, Vec<PolicyProblem>>,
+    policies: Result<&PolicySet, &[PolicyProblem]>,
     now: OffsetDateTime,
 ) -> Vec<Finding> {
     let facts = Facts { config, policies, now };
@@ -157,6 +160,12 @@ pub fn findings_under(
     }
     findings.sort_by_key(|finding| (finding.waiver.is_some(), std::cmp::Reverse(finding.control.severity)));
     findings
+}
+
+/// What keeps the gateway from starting, and a new generation from going live; `None` when nothing does.
+pub fn start_forbidden_by(findings: &[Finding]) -> Option<String> {
+    let violations: Vec<_> = findings.iter().filter(|one| one.forbids_start()).map(ToString::to_string).collect();
+    (!violations.is_empty()).then(|| violations.join("\n"))
 }
 
 /// The waiver that covers this today: of the gateway's file, or of the partner's own.

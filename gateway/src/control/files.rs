@@ -64,7 +64,7 @@ pub(super) const CONTROLS: &[Control] = &[
     },
     Control {
         id: "certificate-expired",
-        severity: Severity::Violation,
+        severity: Severity::Risk,
         cites: "45 CFR 164.312(d), (e)(1)",
         asks: "The gateway's certificates are valid today.",
         fix: "renew the certificate; the gateway takes it up by itself",

@@ -25,7 +25,7 @@ pub(super) const CONTROLS: &[Control] = &[
     },
     Control {
         id: "audit-place",
-        severity: Severity::Violation,
+        severity: Severity::Risk,
         cites: "45 CFR 164.312(b), 164.316(b)(2)(i)",
         asks: "The record is kept where a restart does not clear it.",
         fix: "set `audit.dir` to a lasting volume, as `/var/lib/fhirwall/audit`",
@@ -134,6 +134,14 @@ pub(super) const CONTROLS: &[Control] = &[
         asks: "A waiver that ended was decided on anew.",
         fix: "meet the control and remove the waiver, or give it a new reason and last day",
         held: Held::ByCheck(waiver_expired),
+    },
+    Control {
+        id: "waiver-expiring",
+        severity: Severity::Advice,
+        cites: "45 CFR 164.308(a)(1)(ii)(B)",
+        asks: "A waiver that ends within a month is decided on before it does.",
+        fix: "meet the control and remove the waiver, or give it a new reason and last day",
+        held: Held::ByCheck(waiver_expiring),
     },
     Control {
         id: "waiver-known",
@@ -261,6 +269,14 @@ fn waiver_expired(facts: &Facts<'_>) -> Vec<Unmet> {
     waivers(facts)
         .filter(|(_, waiver)| waiver.until < facts.now.date())
         .map(|(subject, waiver)| unmet(subject, format!("the waiver of {} ended on {}", waiver.control, waiver.until)))
+        .collect()
+}
+
+fn waiver_expiring(facts: &Facts<'_>) -> Vec<Unmet> {
+    let today = facts.now.date();
+    waivers(facts)
+        .filter(|(_, waiver)| waiver.until >= today && waiver.until - today < time::Duration::days(30))
+        .map(|(subject, waiver)| unmet(subject, format!("the waiver of {} ends on {}", waiver.control, waiver.until)))
         .collect()
 }
 

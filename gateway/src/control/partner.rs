@@ -25,7 +25,7 @@ pub(super) const CONTROLS: &[Control] = &[
     },
     Control {
         id: "partner-baa-expired",
-        severity: Severity::Violation,
+        severity: Severity::Risk,
         cites: "45 CFR 164.504(e)(2)",
         asks: "Agreements hold today.",
         fix: "renew the agreement and its dates, or suspend the partner",
@@ -65,7 +65,7 @@ pub(super) const CONTROLS: &[Control] = &[
     },
     Control {
         id: "partner-mtls",
-        severity: Severity::Violation,
+        severity: Severity::Risk,
         cites: "RFC 9700 section 2.2.1; RFC 8705; RFC 9449",
         asks: "A stolen token is of no use: it is bound to a certificate or a DPoP key.",
         fix: "set `mtls: required` or `dpop: required`",
@@ -147,7 +147,7 @@ pub(super) const CONTROLS: &[Control] = &[
         id: "partner-scope-everything",
         severity: Severity::Risk,
         cites: "45 CFR 164.502(b), 164.514(d); 42 CFR 2.13(a)",
-        asks: "A partner that acts for others than the patient has the types it needs, not all.",
+        asks: "A partner that acts neither for the patient nor for treatment alone has the types it needs, not all.",
         fix: "name the types in place of `*`",
         held: Held::ByCheck(scope_everything),
     },
@@ -364,7 +364,10 @@ fn scope_unknown(facts: &Facts<'_>) -> Vec<Unmet> {
 fn scope_everything(facts: &Facts<'_>) -> Vec<Unmet> {
     each(facts, |partner| {
         let everything = scopes(partner).any(|scope| scope.kind.is_none());
-        (everything && !for_the_patient(partner)).then(|| "it may have every type of resource".to_owned())
+        // 164.502(b)(2)(i), (ii): the minimum necessary does not bind treatment, nor what the patient asks for.
+        let free = |purpose: &PurposeOfUse| purpose.is_a(PurposeOfUse::Treat) || purpose.is_a(PurposeOfUse::Patrqt);
+        (everything && !partner.purposes_of_use.iter().all(free))
+            .then(|| "it may have every type of resource".to_owned())
     })
 }
 

@@ -125,7 +125,7 @@ pub(super) const CONTROLS: &[Control] = &[
 ];
 
 fn policy_valid(facts: &Facts<'_>) -> Vec<Unmet> {
-    let problems = facts.policies.as_ref().err().into_iter().flatten();
+    let problems = facts.policies.err().into_iter().flatten();
     problems.map(|problem| unmet(format!("policies/{}", problem.file), problem.to_string())).collect()
 }
 
@@ -154,7 +154,7 @@ fn policy_consent(facts: &Facts<'_>) -> Vec<Unmet> {
 }
 
 fn policy_shadow(facts: &Facts<'_>) -> Vec<Unmet> {
-    let policies = facts.policies.as_ref().ok().into_iter().flat_map(|policies| policies.policies());
+    let policies = facts.policies.ok().into_iter().flat_map(|policies| policies.policies());
     policies
         .filter(|policy| policy.mode == PolicyMode::Shadow)
         .map(|policy| unmet(format!("policy {}", policy.id), "it is evaluated and decides nothing"))

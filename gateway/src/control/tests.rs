@@ -57,7 +57,7 @@ fn findings(config: &Config, now: OffsetDateTime) -> Vec<Finding> {
     let mut shipped: Vec<_> = PolicySet::shipped_files().iter().map(texts).collect();
     shipped.sort();
     if config.policy_files() == shipped {
-        return findings_under(config, &SHIPPED, now);
+        return findings_under(config, SHIPPED.as_ref().map_err(Vec::as_slice), now);
     }
     super::findings(config, now)
 }
@@ -146,7 +146,7 @@ fn examples() -> Vec<(&'static str, Vec<Break>)> {
         ("partner-redirect-loopback", vec![Patch(RECOVERY, "https://recovery.example/cb", "http://127.0.0.1:9/cb")]),
         ("partner-origin", vec![Patch(RECOVERY, "origins: [https://recovery.example]", "origins: [\"https://*.example\"]")]),
         ("partner-scope-unknown", vec![Patch(RECOVERY, "patient/Condition.rs", "patient/Condition.sr")]),
-        ("partner-scope-everything", vec![Patch(RECOVERY, "patient/Condition.rs", "user/*.rs")]),
+        ("partner-scope-everything", vec![Patch(RECOVERY, "patient/Condition.rs", "user/*.rs"), Patch(RECOVERY, "[TREAT]", "[TREAT, HOPERAT]")]),
         ("partner-scope-system", vec![Patch(RECOVERY, "patient/Condition.rs", "system/Condition.rs")]),
         ("partner-silent-writes", vec![Patch(RECOVERY, "patient/Condition.rs", "patient/Condition.cruds"), Patch(RECOVERY, "redaction: marked", "redaction: silent")]),
         ("partner-emergency-silent", vec![Patch(RECOVERY, "[TREAT]", "[TREAT, BTG]"), Patch(RECOVERY, "redaction: marked", "redaction: silent")]),
@@ -196,6 +196,7 @@ fn examples() -> Vec<(&'static str, Vec<Break>)> {
         ("log-level", vec![Patch(GATEWAY, "log_level: info", "log_level: debug")]),
         ("public-base", vec![Patch(GATEWAY, "base_url: https://fhir.example.org/side", "base_url: http://127.0.0.1:8443/side")]),
         ("waiver-expired", vec![Patch(GATEWAY, "until: 2027-03-31", "until: 2026-11-21")]),
+        ("waiver-expiring", vec![Patch(GATEWAY, "until: 2027-03-31", "until: 2026-12-21")]),
         ("waiver-known", vec![Patch(GATEWAY, "control: upstream-spare", "control: upstream-spear")]),
         ("waiver-length", vec![Patch(GATEWAY, "until: 2027-03-31", "until: 2028-03-31")]),
     ]
@@ -301,4 +302,41 @@ fn the_catalogue_page_is_as_the_code_says() {
         markdown(),
         "run `fhirwall check --catalogue > docs/controls.md`"
     );
+}
+
+/// A paper or certificate that runs out stops its own partner or listener, never every patient's record at the next restart.
+#[test]
+fn time_alone_never_forbids_a_start() {
+    let site = complete_site();
+    let config = site.load().unwrap();
+    for years in [1, 2, 5, 20] {
+        let later = NOW + time::Duration::days(365 * years);
+        let found = findings(&config, later);
+        assert!(found.len() > 1);
+        assert_eq!(start_forbidden_by(&found), None);
+    }
+}
+
+#[test]
+fn treatment_and_the_patients_own_access_may_have_every_type() {
+    let site = complete_site();
+    site.patch(RECOVERY, "patient/Condition.rs", "user/*.rs");
+    assert!(findings(&site.load().unwrap(), NOW).is_empty());
+}
+
+#[test]
+fn violations_alone_forbid_a_start_and_a_waiver_lifts_that() {
+    let site = complete_site();
+    let forbidden = || start_forbidden_by(&findings(&site.load().unwrap(), NOW));
+    assert_eq!(forbidden(), None);
+    site.patch(GATEWAY, "mode: enforce", "mode: observe");
+    assert_eq!(forbidden(), None, "a risk is for somebody to decide on");
+    site.patch(RECOVERY, "[TREAT]", "[HMARKT]");
+    assert!(forbidden().unwrap().contains("partner-marketing: partner recovery-path"));
+    site.patch(
+        RECOVERY,
+        "waivers: []",
+        "waivers: [{control: partner-marketing, reason: checked by hand, owner: a@example.org, until: 2026-12-31}]",
+    );
+    assert_eq!(forbidden(), None);
 }

@@ -14,6 +14,7 @@ use crate::admit::{Admission, Limits, PartnerLimits, Rate, Ticks};
 use crate::audit::{AuditConfig, AuditLog, AuditOpenError, InvalidKey, SigningKey};
 use crate::clock::Clock;
 use crate::config::{self, Config, Problems};
+use crate::control;
 use crate::decisions::Decisions;
 use crate::generation::Generation;
 use crate::listen::{Bounds, InFlight, Listener};
@@ -192,6 +193,13 @@ fn reloader(
         let failed = |problems: String| Failed { problems, files: files.clone() };
         fixed(&first, &config.gateway).map_err(&failed)?;
         let generation = Generation::build(number, config, &shared).map_err(|error| failed(chain(&error)))?;
+        let findings = control::findings_under(&generation.config, Ok(&generation.policies), shared.clock.now());
+        if let Some(violations) = control::start_forbidden_by(&findings) {
+            return Err(failed(violations));
+        }
+        for finding in findings.iter().filter(|finding| finding.counts()) {
+            tracing::warn!(control = finding.control.id, subject = finding.subject, "{}", finding.what);
+        }
         Ok(Built { generation, files })
     };
     Reloader::start(path, Box::new(build), clock)
