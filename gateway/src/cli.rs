@@ -8,6 +8,7 @@ pub mod consent;
 pub mod demo;
 pub mod partner;
 pub mod policy;
+pub mod probe;
 pub mod run;
 
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Verb {
     Demo(demo::Args),
     /// Partners: take on, look at, stop, renew.
     Partner(partner::Args),
+    /// Does the gateway live, is it ready, has it started? For images without a shell.
+    Probe(probe::Args),
     /// The gateway.
     Run(run::Args),
     /// Policies: are they valid, right, explained, proved?
@@ -65,6 +68,7 @@ impl Cli {
             Verb::Consent(args) => consent::run(args),
             Verb::Demo(args) => demo::run(args),
             Verb::Partner(args) => partner::run(args),
+            Verb::Probe(args) => probe::run(&args),
             Verb::Run(args) => run::run(&args),
             Verb::Policy(args) => policy::run(args),
         }
