@@ -43,9 +43,19 @@ pub struct Preserved {
     pub body: String,
     /// How many stored codings the client had left out or lowered.
     pub restored: usize,
-    /// The update adds codings to `meta.security`, `meta.tag` or `meta.profile`, or inline labels, that are not stored:
-    /// only a labelling role may (attack case 19).
-    pub adds: bool,
+    /// What the write adds that is not stored.
+    pub adds: Added,
+}
+
+/// Additions to `meta` and to labels. Only a labelling role may make them (attack case 19).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// Codings in `meta.security`, or elements with inline labels.
+    pub labels: bool,
+    /// Codings in `meta.tag`: an EHR may take them for the source of a record.
+    pub tags: bool,
+    /// URLs in `meta.profile`: a claim of the writer about the shape of its own resource.
+    pub profiles: bool,
 }
 
 impl fmt::Debug for Preserved {
@@ -65,18 +75,21 @@ pub fn update(stored: Option<&[u8]>, update: &[u8]) -> Result<Preserved, LabelEr
     if !within(&old_inline, &new_inline) {
         return Err(LabelError::Lowered);
     }
-    let mut adds = !within(&new_inline, &old_inline);
+    let mut adds = Added { labels: !within(&new_inline, &old_inline), ..Added::default() };
     let mut restored = 0_usize;
     let mut lists: Vec<(&str, String)> = Vec::new();
     for list in ["security", "tag"] {
         let (kept, back, fresh) = joined(&codings(&old, list)?, &codings(&new, list)?, list == "security");
         restored = restored.saturating_add(back);
-        adds |= fresh;
+        match list {
+            "security" => adds.labels |= fresh,
+            _ => adds.tags |= fresh,
+        }
         if !kept.is_empty() {
             lists.push((list, Value::Array(kept).to_string()));
         }
     }
-    adds |= profiles(&new).iter().any(|profile| !profiles(&old).contains(profile));
+    adds.profiles = profiles(&new).iter().any(|profile| !profiles(&old).contains(profile));
     let members = json::members(update)?;
     let meta = meta(members.iter().find(|(name, _)| name == "meta").map(|(_, raw)| &**raw), &lists)?;
     let body = with_meta(&members, meta.as_deref());
@@ -84,10 +97,12 @@ pub fn update(stored: Option<&[u8]>, update: &[u8]) -> Result<Preserved, LabelEr
 }
 
 /// For a patch, which is sent as it is: its post-image must have every label of the pre-image, none lower.
-pub fn patch(pre: &Value, post: &Value) -> Result<(), LabelError> {
-    let inline_kept = within(&inline(pre), &inline(post));
-    let (_, back, _) = joined(&codings(pre, "security")?, &codings(post, "security")?, true);
-    if inline_kept && back == 0 { Ok(()) } else { Err(LabelError::Lowered) }
+pub fn patch(pre: &Value, post: &Value) -> Result<Added, LabelError> {
+    let (before, after) = (inline(pre), inline(post));
+    let inline_kept = within(&before, &after);
+    let (_, back, fresh) = joined(&codings(pre, "security")?, &codings(post, "security")?, true);
+    let labels = fresh || !within(&after, &before);
+    if inline_kept && back == 0 { Ok(Added { labels, ..Added::default() }) } else { Err(LabelError::Lowered) }
 }
 
 /// The union, of confidentiality the stricter one; how many stored codings were put back; whether any is new.
@@ -241,9 +256,9 @@ mod tests {
         let bare = json!({"resourceType": "Condition", "id": "c", "code": {"text": "y"}});
         let preserved = updated(&stored, &bare).unwrap();
         assert_eq!(codes(&preserved), ["R", "SUD", "42CFRPart2"]);
-        assert_eq!((preserved.restored, preserved.adds), (3, false));
+        assert_eq!((preserved.restored, preserved.adds), (3, Added::default()));
         let same = updated(&stored, &stored).unwrap();
-        assert_eq!((same.restored, same.adds), (0, false));
+        assert_eq!((same.restored, same.adds), (0, Added::default()));
     }
 
     #[test]
@@ -252,23 +267,24 @@ mod tests {
         let lowered = updated(&restricted, &normal).unwrap();
         assert_eq!((codes(&lowered), lowered.restored), (vec![String::from("R")], 1));
         let raised = updated(&normal, &restricted).unwrap();
-        assert_eq!((codes(&raised), raised.restored, raised.adds), (vec![String::from("R")], 0, true));
+        assert_eq!((codes(&raised), raised.restored, raised.adds.labels), (vec![String::from("R")], 0, true));
     }
 
     #[test]
     fn a_write_that_adds_labels_tags_or_profiles_says_so() {
         let plain = json!({"resourceType": "Condition", "id": "c"});
-        for meta in [
-            json!({"security": [{"system": ACT, "code": "SUD"}]}),
-            json!({"tag": [{"code": "x"}]}),
-            json!({"profile": ["p"]}),
+        let added = |labels, tags, profiles| Added { labels, tags, profiles };
+        for (meta, expected) in [
+            (json!({"security": [{"system": ACT, "code": "SUD"}]}), added(true, false, false)),
+            (json!({"tag": [{"code": "x"}]}), added(false, true, false)),
+            (json!({"profile": ["p"]}), added(false, false, true)),
         ] {
             let new = json!({"resourceType": "Condition", "id": "c", "meta": meta});
-            assert!(updated(&plain, &new).unwrap().adds, "{new}");
-            assert!(update(None, new.to_string().as_bytes()).unwrap().adds);
+            assert_eq!(updated(&plain, &new).unwrap().adds, expected, "{new}");
+            assert_eq!(update(None, new.to_string().as_bytes()).unwrap().adds, expected);
         }
         let new = json!({"resourceType": "Condition", "id": "c", "meta": {"versionId": "1"}});
-        assert!(!updated(&plain, &new).unwrap().adds);
+        assert_eq!(updated(&plain, &new).unwrap().adds, Added::default());
     }
 
     #[test]
@@ -278,9 +294,9 @@ mod tests {
         let washed = json!({"resourceType": "Condition", "id": "c", "note": [{"text": "x"}]});
         assert_eq!(updated(&stored, &washed).map(|_| ()), Err(LabelError::Lowered));
         assert!(updated(&stored, &stored).is_ok());
-        assert!(updated(&washed, &stored).unwrap().adds);
+        assert!(updated(&washed, &stored).unwrap().adds.labels);
         assert_eq!(patch(&stored, &washed), Err(LabelError::Lowered));
-        assert_eq!(patch(&washed, &stored), Ok(()));
+        assert!(patch(&washed, &stored).unwrap().labels);
     }
 
     #[test]
@@ -305,8 +321,8 @@ mod tests {
     fn a_patch_may_not_lower() {
         let (normal, restricted) = (labelled(&[(CONFIDENTIALITY, "N")]), labelled(&[(CONFIDENTIALITY, "R")]));
         assert_eq!(patch(&restricted, &normal), Err(LabelError::Lowered));
-        assert_eq!(patch(&normal, &restricted), Ok(()));
-        assert_eq!(patch(&restricted, &restricted), Ok(()));
+        assert!(patch(&normal, &restricted).unwrap().labels);
+        assert_eq!(patch(&restricted, &restricted), Ok(Added::default()));
     }
 
     #[test]

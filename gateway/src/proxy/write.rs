@@ -8,7 +8,7 @@ use fhir_profiles::bundle::{if_match, version};
 use fhir_profiles::ids::{InstanceId, LogicalId, ResourceType};
 use fhir_profiles::interaction::{Access, Interaction};
 use fhir_profiles::patch::{Patch, PatchError};
-use fhir_profiles::preserve::{self, LabelError};
+use fhir_profiles::preserve::{self, Added, LabelError};
 use fhir_profiles::search::Query;
 use fhirwall_policy::partner::Redaction;
 use fhirwall_policy::reason::Reason;
@@ -106,7 +106,9 @@ impl Journey<'_> {
         request: &Request,
         kind: ResourceType,
     ) -> Result<Outcome, Refusal> {
-        let body = preserve::update(None, &request.body).map_err(labels_refused)?.body;
+        let preserved = preserve::update(None, &request.body).map_err(labels_refused)?;
+        adds_no_label(preserved.adds)?;
+        let body = preserved.body;
         let patients = self.judge_post(stage, body.as_bytes(), kind, None, Access::Create).await?;
         let record = self.journal.attempt(None, &patients);
         self.record(record).await.map_err(|_| Refusal::from(Reason::AuditUnavailable))?;
@@ -215,7 +217,9 @@ impl Journey<'_> {
         match change {
             Change::Delete => Ok(PostImage { body: None, patients: Vec::new() }),
             Change::Update(body) => {
-                let kept = preserve::update(Some(&pre.body), body).map_err(labels_refused)?.body;
+                let preserved = preserve::update(Some(&pre.body), body).map_err(labels_refused)?;
+                adds_no_label(preserved.adds)?;
+                let kept = preserved.body;
                 let patients =
                     self.judge_post(stage, kept.as_bytes(), instance.kind, Some(&instance.id), Access::Update).await?;
                 Ok(PostImage { body: Some((FHIR_JSON, Bytes::from(kept))), patients })
@@ -224,7 +228,7 @@ impl Journey<'_> {
                 let unreadable = || Refusal::from(Reason::UpstreamUnintelligible);
                 let before = fhir_profiles::json::parse(&pre.body).map_err(|_| unreadable())?;
                 let after = patch.apply(&before).map_err(patch_refused)?;
-                preserve::patch(&before, &after).map_err(labels_refused)?;
+                adds_no_label(preserve::patch(&before, &after).map_err(labels_refused)?)?;
                 let image = serde_json::to_vec(&after).map_err(|_| unreadable())?;
                 let patients =
                     self.judge_post(stage, &image, instance.kind, Some(&instance.id), Access::Update).await?;
@@ -427,6 +431,12 @@ fn patch_refused(error: PatchError) -> Refusal {
         PatchError::Malformed | PatchError::DoesNotApply => Reason::MalformedRequest,
         PatchError::NotAllowed => Reason::OperationNotAllowed,
     })
+}
+
+/// Labels and tags are given by those who classify: a writer that adds one could hide a record from its readers (attack
+/// case 19). A profile is the writer's own claim about its resource, and is its own.
+fn adds_no_label(added: Added) -> Result<(), Refusal> {
+    if added.labels || added.tags { Err(Refusal::from(Reason::PolicyForbids)) } else { Ok(()) }
 }
 
 fn labels_refused(error: LabelError) -> Refusal {

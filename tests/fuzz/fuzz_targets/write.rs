@@ -12,7 +12,7 @@ fuzz_target!(|input: (&[u8], &[u8])| {
         let body = json::parse(preserved.body.as_bytes()).expect("what is written parses");
         let again = preserve::update(Some(stored), preserved.body.as_bytes()).expect("twice is once");
         assert_eq!(again.restored, 0, "everything was put back the first time");
-        assert_eq!(preserve::patch(&json::parse(stored).expect("it was read"), &body), Ok(()), "nothing was lowered");
+        assert!(preserve::patch(&json::parse(stored).expect("it was read"), &body).is_ok(), "nothing was lowered");
     }
     if let (Ok(patch), Ok(pre)) = (Patch::parse(new), json::parse(stored)) {
         let _ = patch.apply(&pre);
