@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod admit;
 pub mod audit;
+pub mod behaviour;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,0 +1,256 @@
+//! Behaviour analytics: does a caller act as it usually does, and if not, in what, and what then?
+//!
+//! For each user and each app one small profile (under 2 KiB), fed by every answer: what it did in this hour and this
+//! day, and its own baseline of both. A score comes with reasons, each a sentence with its numbers. A newcomer is
+//! measured against a stated prior until its own baseline outweighs it. Emergency access is observed and escalated to
+//! people, never throttled or ended (42 CFR 2.51; 45 CFR 164.312(a)(2)(ii)).
+
+mod baseline;
+mod profile;
+mod sketch;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use time::OffsetDateTime;
+
+pub use profile::PROFILE_BYTES;
+use profile::Profile;
+
+/// What one exchange showed of its caller.
+#[derive(Clone, Copy)]
+pub struct Observation<'a> {
+    pub at: OffsetDateTime,
+    pub partner: &'a str,
+    pub issuer: &'a str,
+    /// `sub`; the client itself for client-credentials tokens.
+    pub user: &'a str,
+    pub address: IpAddr,
+    pub certificate: Option<&'a str>,
+    /// Whose records were disclosed.
+    pub patients: &'a [&'a str],
+    /// Part 2 records were among them.
+    pub part2: bool,
+    pub refused: bool,
+    /// It named an instance that it was told does not exist.
+    pub missing: bool,
+    pub bytes: u64,
+    pub emergency: bool,
+    /// What the partner file says is usual for this app, where it says so.
+    pub expected: Option<Prior>,
+}
+
+/// What to do about a caller, in rising order; `Escalate` calls people and stops nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Answer {
+    Observe,
+    Escalate,
+    Throttle,
+    StepUp,
+    Terminate,
+}
+
+impl Answer {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Escalate => "escalate",
+            Self::Throttle => "throttle",
+            Self::StepUp => "step-up",
+            Self::Terminate => "terminate",
+        }
+    }
+}
+
+/// In what a caller differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Signal {
+    DistinctPatients,
+    DistinctPatientsOfTheDay,
+    Part2Share,
+    Refusals,
+    Enumeration,
+    TimeOfDay,
+    Network,
+    Certificate,
+    Concurrency,
+    Volume,
+    BreakGlass,
+}
+
+/// One reason for a score.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Why {
+    pub signal: Signal,
+    /// What was seen, and what is usual, in the signal's own unit.
+    pub seen: f64,
+    pub usual: f64,
+    /// Of 100.
+    pub points: f64,
+    /// For people; it names no patient and no user.
+    pub sentence: String,
+}
+
+/// How a caller's behaviour is judged after an exchange.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assessment {
+    /// 0 to 100.
+    pub score: f64,
+    /// What to do; in shadow mode always `Observe`.
+    pub answer: Answer,
+    /// What would be done outside shadow mode.
+    pub would: Answer,
+    /// The strongest first.
+    pub reasons: Vec<Why>,
+}
+
+/// The judgements of a user and, where that is somebody else, of its app.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assessments {
+    pub user: Assessment,
+    pub app: Option<Assessment>,
+}
+
+impl Assessments {
+    /// What to do now: the graver of the two.
+    pub fn answer(&self) -> Answer {
+        self.app.as_ref().map_or(Answer::Observe, |app| app.answer).max(self.user.answer)
+    }
+}
+
+/// Thresholds and priors.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Record what would be done, and do nothing.
+    pub shadow: bool,
+    pub throttle_at: f64,
+    pub step_up_at: f64,
+    pub terminate_at: f64,
+    pub user: Prior,
+    pub partner: Prior,
+    /// How many profiles are kept; beyond, the one longest unseen is forgotten.
+    pub most_profiles: usize,
+}
+
+/// What is taken as usual of somebody not yet known.
+#[derive(Clone, Copy, Debug)]
+pub struct Prior {
+    pub patients_per_hour: f64,
+    pub patients_per_day: f64,
+    pub mib_per_hour: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            shadow: true,
+            throttle_at: 40.0,
+            step_up_at: 60.0,
+            terminate_at: 85.0,
+            user: Prior { patients_per_hour: 8.0, patients_per_day: 40.0, mib_per_hour: 5.0 },
+            partner: Prior { patients_per_hour: 100.0, patients_per_day: 600.0, mib_per_hour: 100.0 },
+            most_profiles: 1 << 20,
+        }
+    }
+}
+
+/// The profiles of all callers of this process.
+pub struct Behaviour {
+    settings: Settings,
+    hasher: RandomState,
+    profiles: Mutex<HashMap<u64, Box<Profile>>>,
+}
+
+impl Behaviour {
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, hasher: RandomState::new(), profiles: Mutex::default() }
+    }
+
+    /// Takes in an exchange and judges its user and its app.
+    ///
+    /// An app as a whole is never stopped by its score, only shown to people: most of its users did nothing. A
+    /// backend service is its own user.
+    pub fn observe(&self, observation: &Observation<'_>) -> Assessments {
+        let of_app = observation.expected.unwrap_or(self.settings.partner);
+        let partner = self.hasher.hash_one(observation.partner);
+        if observation.user == observation.partner {
+            return Assessments { user: self.observe_as(partner, observation, of_app, "user"), app: None };
+        }
+        let user = self.hasher.hash_one((observation.partner, observation.issuer, observation.user));
+        let user = self.observe_as(user, observation, self.settings.user, "user");
+        let mut app = self.observe_as(partner, observation, of_app, "app");
+        app.would = app.would.min(Answer::Escalate);
+        app.answer = app.answer.min(Answer::Escalate);
+        Assessments { user, app: Some(app) }
+    }
+
+    /// How many callers are known.
+    pub fn len(&self) -> usize {
+        self.profiles().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn observe_as(&self, key: u64, observation: &Observation<'_>, prior: Prior, who: &'static str) -> Assessment {
+        let mut profiles = self.profiles();
+        if profiles.len() >= self.settings.most_profiles && !profiles.contains_key(&key) {
+            forget_the_longest_unseen(&mut profiles);
+        }
+        let profile = profiles.entry(key).or_insert_with(|| Box::new(Profile::new(observation.at)));
+        let mut reasons = profile.observe(observation, prior, who, &self.hasher);
+        reasons.sort_by(|a, b| b.points.total_cmp(&a.points));
+        let score = combined(&reasons);
+        let would = self.answer(score, observation.emergency);
+        profile.remember_score(score >= self.settings.throttle_at);
+        let answer = if self.settings.shadow { Answer::Observe } else { would };
+        Assessment { score, answer, would, reasons }
+    }
+
+    fn answer(&self, score: f64, emergency: bool) -> Answer {
+        let Settings { throttle_at, step_up_at, terminate_at, .. } = self.settings;
+        match score {
+            score if score < throttle_at => Answer::Observe,
+            _ if emergency => Answer::Escalate,
+            score if score >= terminate_at => Answer::Terminate,
+            score if score >= step_up_at => Answer::StepUp,
+            _ => Answer::Throttle,
+        }
+    }
+
+    fn profiles(&self) -> MutexGuard<'_, HashMap<u64, Box<Profile>>> {
+        self.profiles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reasons add up as independent doubts: two of 50 make 75.
+fn combined(reasons: &[Why]) -> f64 {
+    let doubt = reasons.iter().fold(1.0, |left, why| left * (1.0 - why.points.clamp(0.0, 99.0) / 100.0));
+    100.0 * (1.0 - doubt)
+}
+
+/// Looks at a few and forgets the oldest of them: enough to bound memory, and cheap.
+fn forget_the_longest_unseen(profiles: &mut HashMap<u64, Box<Profile>>) {
+    const LOOKED_AT: usize = 64;
+    let oldest = profiles.iter().take(LOOKED_AT).min_by_key(|(_, profile)| profile.last_seen()).map(|(key, _)| *key);
+    if let Some(oldest) = oldest {
+        profiles.remove(&oldest);
+    }
+}
+
+impl fmt::Debug for Behaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Behaviour").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Users, addresses and patients do not print.
+impl fmt::Debug for Observation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observation").field("partner", &self.partner).finish_non_exhaustive()
+    }
+}
