@@ -208,7 +208,8 @@ fn read_policies(dir: &Path, problems: &mut Vec<Problem>) -> Vec<PolicyText> {
     let before = problems.len();
     let mut policies = Vec::new();
     for path in list(dir, "policies", problems) {
-        if !(has_extension(&path, "cedar") || has_extension(&path, "cedarschema")) {
+        let report = path.file_name().is_some_and(|name| name == crate::prove::REPORT);
+        if !(report || has_extension(&path, "cedar") || has_extension(&path, "cedarschema")) {
             continue;
         }
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -72,6 +72,10 @@ impl Generation {
         let policies = PolicySet::load(&texts).map_err(|problems| {
             BuildError::Policies(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         })?;
+        let report = config.policies.iter().find(|file| file.name == crate::prove::REPORT);
+        if let Some(why) = report.and_then(|report| crate::prove::carried_failure(&report.text, policies.epoch())) {
+            return Err(BuildError::Policies(why));
+        }
         let endpoints =
             gateway.endpoints.iter().map(|one| endpoint(one, &gateway, shared)).collect::<Result<Vec<_>, _>>()?;
         let listeners = gateway

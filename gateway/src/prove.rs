@@ -82,6 +82,36 @@ impl core::fmt::Display for Proof {
     }
 }
 
+/// The file beside the policies in which `policy prove --save` leaves its report.
+pub const REPORT: &str = "proof.json";
+
+/// Why a set that carries this report must not be served: a proof of this very set failed, or the report is unreadable.
+/// A report about another set says nothing.
+pub fn carried_failure(report: &str, epoch: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Carried {
+        epoch: String,
+        proofs: Vec<CarriedProof>,
+    }
+    #[derive(serde::Deserialize)]
+    struct CarriedProof {
+        id: String,
+        broken_by: Option<serde_json::Value>,
+        #[serde(default)]
+        failed: bool,
+    }
+    let carried: Carried = match serde_json::from_str(report) {
+        Ok(carried) => carried,
+        Err(error) => {
+            return Some(format!("{REPORT} cannot be read ({error}): run `fhirwall policy prove --save` again"));
+        }
+    };
+    let failed = |proof: &&CarriedProof| proof.failed || proof.broken_by.is_some();
+    let failed: Vec<&str> = carried.proofs.iter().filter(failed).map(|proof| proof.id.as_str()).collect();
+    (carried.epoch == epoch && !failed.is_empty())
+        .then(|| format!("{REPORT} says that this policy set breaks: {}", failed.join(", ")))
+}
+
 /// A build without the symbolic compiler.
 #[cfg(not(feature = "prove"))]
 mod without {
@@ -105,5 +135,22 @@ mod without {
     /// Always: this build cannot prove.
     pub fn holds(_: &PolicySet, _: &[(String, String)]) -> Result<bool, Failure> {
         Err(Failure::NoSolver(HOW_TO_BUILD))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_that_carries_a_failed_proof_is_refused_and_no_other() {
+        let report =
+            |broken: &str| format!(r#"{{"epoch":"e1","proofs":[{{"id":"a","says":"","actions":1{broken}}}]}}"#);
+        assert_eq!(carried_failure(&report(""), "e1"), None);
+        assert_eq!(carried_failure(&report(r#","broken_by":{}"#), "e2"), None);
+        for broken in [r#","broken_by":{}"#, r#","failed":true"#] {
+            assert!(carried_failure(&report(broken), "e1").is_some_and(|why| why.contains("breaks: a")));
+        }
+        assert!(carried_failure("{", "e1").is_some());
     }
 }

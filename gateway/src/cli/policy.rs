@@ -83,6 +83,9 @@ struct Prove {
     /// Invariants of your own (*.cedar), beside those that ship with the gateway.
     #[arg(long, value_name = "DIR")]
     invariants: Option<PathBuf>,
+    /// Leave the report beside the policies, as `proof.json`: `run` refuses a set that carries a failed proof.
+    #[arg(long, requires = "policies")]
+    save: bool,
 }
 
 #[derive(clap::Args, Debug)]
@@ -305,6 +308,11 @@ fn proved(args: &Prove) -> Ended {
         Err(prove::Failure::Unusable(problem)) => return Err(problem),
         Ok(report) => report,
     };
+    if let (true, Some(dir)) = (args.save, &args.set.policies) {
+        let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
+        let path = dir.join(prove::REPORT);
+        std::fs::write(&path, text).map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
+    }
     match args.set.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?),
         Output::Text => {
@@ -416,4 +424,66 @@ fn report_differences(output: Output, asked: usize, differing: &[(Question, Ruli
         }
     }
     Ok(Found::if_any(!differing.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command of the guide, as it is typed.
+    #[test]
+    fn the_commands_of_the_guide_are_commands() {
+        let guide = include_str!("../../../docs/policy-guide.md");
+        let commands: Vec<&str> = guide.lines().filter(|line| line.starts_with("fhirwall policy ")).collect();
+        assert!(commands.len() >= 9, "{commands:?}");
+        for command in commands {
+            let words = command.split_whitespace().skip(1);
+            if let Err(error) = Args::try_parse_from(words) {
+                panic!("{command}: {error}");
+            }
+        }
+    }
+
+    fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        dir
+    }
+
+    fn shipped_with(extra: &str) -> tempfile::TempDir {
+        let mut files: Vec<(&str, &str)> = PolicySet::shipped_files().to_vec();
+        files.push(("own.cedar", extra));
+        directory(&files)
+    }
+
+    #[track_caller]
+    fn ends(words: &[&str], code: u8) {
+        let args = Args::try_parse_from(std::iter::once("policy").chain(words.iter().copied())).unwrap();
+        assert_eq!(format!("{:?}", run(args)), format!("{:?}", ExitCode::from(code)), "{words:?}");
+    }
+
+    const OWN: &str = r#"@id("own") @cites("x") @says("x") @reason("label-withheld")
+        forbid (principal, action == Action::"disclose", resource) when { resource.labels.contains(Label::"HIV") };"#;
+
+    #[test]
+    fn verbs_end_with_the_code_of_what_they_found() {
+        let (good, own) = (shipped_with(""), shipped_with(OWN));
+        let bad = directory(&[("bad.cedar", "permit (principal, action, resource);")]);
+        let path = |dir: &tempfile::TempDir| dir.path().to_string_lossy().into_owned();
+        ends(&["validate"], 0);
+        ends(&["validate", "--policies", &path(&good)], 0);
+        ends(&["validate", "--policies", &path(&bad)], 1);
+        ends(&["validate", "--policies", "/nowhere"], 2);
+        ends(&["test", "--policies", &path(&own)], 1);
+        ends(&["diff", &path(&good), &path(&good)], 0);
+        ends(&["diff", &path(&good), &path(&own)], 1);
+        let files = directory(&[
+            ("question.json", r#"{"caller":{"basis":"consent"},"record":{"kind":"Condition","labels":["HIV"]}}"#),
+            ("nonsense.json", r#"{"caller":{}}"#),
+        ]);
+        ends(&["explain", &files.path().join("question.json").to_string_lossy()], 0);
+        ends(&["explain", &files.path().join("nonsense.json").to_string_lossy()], 2);
+    }
 }
