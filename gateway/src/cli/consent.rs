@@ -176,7 +176,7 @@ impl Asked {
         }
         let left_out = self.given.0.saturating_sub(self.book.len());
         if left_out > 0 {
-            let _ = write!(text, "\n{left_out} Consents in the file are of other patients and say nothing here.\n");
+            let _ = write!(text, "\nConsents of other patients in the file, which say nothing here: {left_out}.\n");
         }
         text
     }
