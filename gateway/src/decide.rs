@@ -13,7 +13,7 @@ use fhir_profiles::label::LabelSet;
 use fhir_profiles::reference::Reference;
 use fhir_profiles::search::{Query, matches};
 use fhirwall_policy::cedar::PolicySet;
-use fhirwall_policy::consent::{ConsentBook, ConsentOutcome, evaluate};
+use fhirwall_policy::consent::{ConsentBook, ConsentOutcome, RecordFacts, evaluate};
 use fhirwall_policy::permit::{Disclosure, DisclosureFacts, Memo, Permit};
 use fhirwall_policy::reason::Reason;
 use fhirwall_policy::scope::Constraint;
@@ -117,16 +117,20 @@ impl Judgement<'_> {
             bases: self.bases.iter().map(|base| (*base).to_owned()).collect(),
         };
         let mut memo = Memo::default();
-        let mut outcomes: HashMap<(Vec<LogicalId>, ResourceType, LabelSet), ConsentOutcome> = HashMap::new();
+        let mut outcomes: HashMap<(Vec<LogicalId>, ResourceType, LabelSet, Option<u32>), ConsentOutcome> =
+            HashMap::new();
         for (index, facts) in (0u32..).zip(document.resources()) {
             let patients = self.patients(document, facts);
+            let body = document.bytes_of(index);
+            // Where a consent asks what is in the record, its answer is for this record alone.
+            let record = self.record_facts(&patients, facts, body);
+            let of_record = record.as_ref().map(|_| index);
             let mut outcome = |labels: LabelSet| {
                 outcomes
-                    .entry((patients.clone(), facts.kind, labels))
-                    .or_insert_with(|| self.consent(&patients, facts.kind, labels))
+                    .entry((patients.clone(), facts.kind, labels, of_record))
+                    .or_insert_with(|| self.consent(&patients, facts.kind, labels, record.as_ref()))
                     .clone()
             };
-            let body = document.bytes_of(index);
             let matches = |constraint: &Constraint| constraint_holds(body, facts.kind, constraint, self.bases);
             let consent = outcome(facts.labels);
             let question = DisclosureFacts { consent: &consent, matches: &matches };
@@ -156,7 +160,7 @@ impl Judgement<'_> {
                 Known::Missing => verdicts.withhold(Reason::NotFound, Arc::new([])),
                 Known::Facts(facts) => {
                     let patients: Vec<LogicalId> = patients_of(facts, self.bases).into_iter().cloned().collect();
-                    let consent = self.consent(&patients, facts.kind, facts.labels);
+                    let consent = self.consent(&patients, facts.kind, facts.labels, None);
                     let disclosure = self
                         .locked(facts.labels)
                         .unwrap_or_else(|| self.permit.mention(self.policies, &mut memo, facts, &consent));
@@ -184,15 +188,30 @@ impl Judgement<'_> {
         container.map(|container| self.patients(document, container)).unwrap_or_default()
     }
 
+    /// What the record says of itself, if a consent of its patients asks.
+    fn record_facts(&self, patients: &[LogicalId], facts: &ResourceFacts, body: &[u8]) -> Option<RecordFacts> {
+        let mut books = patients.iter().filter_map(|patient| self.consents.get(patient));
+        let instance = || Some(InstanceId { kind: facts.kind, id: facts.id.clone()? });
+        books.any(|book| book.facts_read().any()).then(|| RecordFacts::read(body, instance()))
+    }
+
     /// What the consents of all these patients say: one denial denies, and all must permit.
-    fn consent(&self, patients: &[LogicalId], kind: ResourceType, labels: LabelSet) -> ConsentOutcome {
+    fn consent(
+        &self,
+        patients: &[LogicalId],
+        kind: ResourceType,
+        labels: LabelSet,
+        record: Option<&RecordFacts>,
+    ) -> ConsentOutcome {
         let (mut justified, mut silent) = (Vec::new(), patients.is_empty());
         for patient in patients {
             let Some(book) = self.consents.get(patient) else {
                 silent = true;
                 continue;
             };
-            match evaluate(book, &self.permit.consent_question(patient, kind, labels)) {
+            let mut question = self.permit.consent_question(patient, kind, labels);
+            question.about = record.map(RecordFacts::about).unwrap_or_default();
+            match evaluate(book, &question) {
                 ConsentOutcome::Permit { consents } => justified.extend(consents),
                 ConsentOutcome::Deny { consents } => return ConsentOutcome::Deny { consents },
                 ConsentOutcome::Silent => silent = true,

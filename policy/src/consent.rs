@@ -17,6 +17,7 @@
 mod asked;
 mod book;
 mod explain;
+mod facts;
 mod json;
 mod provision;
 mod record;
@@ -38,6 +39,7 @@ use asked::Asked;
 pub use asked::Element;
 pub use book::{ConsentBook, FactsRead, NotThisPatient};
 pub use explain::{Because, Explanation, Finding, explain};
+pub use facts::RecordFacts;
 pub use record::{ConsentRecord, Status, Unreadable, Why};
 pub use scope::{ConsentScope, scopes};
 pub use separate::{Expiry, Lack, Part2Elements, Part2Role, RecipientNamed, Signature};

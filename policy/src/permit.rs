@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fhir_profiles::engine::{Place, ResourceFacts};
-use fhir_profiles::ids::{LogicalId, ResourceType};
+use fhir_profiles::ids::{InstanceId, LogicalId, ResourceType};
 use fhir_profiles::interaction::{Access, Interaction};
 use fhir_profiles::label::{Label, LabelSet};
 use time::OffsetDateTime;
@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use crate::cedar::{Asking, Obligations, PolicyMeta, PolicySet, Verdict};
 use crate::consent::{ConsentOutcome, ConsentQuestion, Part2Role};
 use crate::decide::{Asked, EndpointRole};
-use crate::partner::{Part2Basis, Partner, Redaction};
+use crate::partner::{Part2Basis, Partner, Recipient, Redaction};
 use crate::purpose::PurposeOfUse;
 use crate::question::{Caller, ConsentState, Record, Relation};
 use crate::reach::{self, Membership, Reach};
@@ -31,6 +31,7 @@ pub struct Permit {
     partner: Arc<Partner>,
     judge: Judge,
     bases: Vec<String>,
+    recipients: Vec<Recipient>,
     now: OffsetDateTime,
     epoch: String,
     policies: Vec<String>,
@@ -63,6 +64,7 @@ impl Permit {
             partner: Arc::clone(&asked.subject.partner),
             judge,
             bases: asked.endpoint.bases.clone(),
+            recipients: recipients(asked),
             now: asked.now,
             epoch: set.epoch().to_owned(),
             policies: ids(policies),
@@ -100,8 +102,7 @@ impl Permit {
         kind: ResourceType,
         labels: LabelSet,
     ) -> ConsentQuestion<'a> {
-        let recipients = &self.partner.consent_recipients;
-        let mut question = ConsentQuestion::new(patient, recipients, self.purpose(), labels, kind, self.now);
+        let mut question = ConsentQuestion::new(patient, &self.recipients, self.purpose(), labels, kind, self.now);
         question.part2.role = match self.judge.caller.endpoint {
             EndpointRole::Program => Part2Role::Program,
             EndpointRole::Recipient => Part2Role::Recipient,
@@ -346,6 +347,14 @@ impl Permit {
 
 /// Both kinds of notes that no general consent opens.
 const NOTES: [Label; 2] = [Label::PSYTHPN, Label::HIPAA_PSY_NOTES];
+
+/// All names of who is to receive: the partner's, and the verified user's.
+fn recipients(asked: &Asked<'_>) -> Vec<Recipient> {
+    // A user of another server is nobody whom this server's Consents name.
+    let bases: Vec<&str> = asked.endpoint.bases.iter().map(String::as_str).collect();
+    let user = asked.subject.fhir_user.as_ref().and_then(|user| user.on_server(&bases)).map(InstanceId::relative);
+    asked.subject.partner.consent_recipients.iter().cloned().chain(user.map(Recipient::Reference)).collect()
+}
 
 fn ids(policies: &[Arc<PolicyMeta>]) -> Vec<String> {
     let mut ids: Vec<String> = Vec::new();

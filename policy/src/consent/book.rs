@@ -33,6 +33,13 @@ pub struct FactsRead {
     pub instance: bool,
 }
 
+impl FactsRead {
+    /// Is any fact beyond type and labels asked for?
+    pub const fn any(self) -> bool {
+        self.time || self.codes || self.instance
+    }
+}
+
 impl ConsentBook {
     /// An empty book: this patient has no Consent. `bases` are those under which the source names its own instances.
     pub const fn new(patient: LogicalId, bases: Arc<[Box<str>]>) -> Self {

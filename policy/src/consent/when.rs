@@ -291,6 +291,20 @@ impl TimeSpan {
         Some(Self(Period { start: at, end: at }))
     }
 
+    /// The span from the earlier start to the later end.
+    pub(super) fn hull(&self, other: &Self) -> Self {
+        let first = |at: &FhirTime| at.first.range(Zone::ANYWHERE).0;
+        let last = |at: &FhirTime| at.after.range(Zone::ANYWHERE).1;
+        let outer = |a: Bound, b: Bound, earlier: bool| match (a, b) {
+            (Bound::At(x), Bound::At(y)) => {
+                let x_is_outer = if earlier { first(&x) <= first(&y) } else { last(&x) >= last(&y) };
+                Bound::At(if x_is_outer { x } else { y })
+            }
+            (Bound::Open | Bound::Unknown, _) | (_, Bound::Open | Bound::Unknown) => Bound::Open,
+        };
+        Self(Period { start: outer(self.0.start, other.0.start, true), end: outer(self.0.end, other.0.end, false) })
+    }
+
     /// A period; a missing end is open. `None` if a bound is no R4 `dateTime`.
     pub fn period(start: Option<&str>, end: Option<&str>) -> Option<Self> {
         let bound = |text: Option<&str>| match text {
