@@ -288,3 +288,17 @@ fn labels_resolved_elsewhere_spread() {
     });
     assert!(scanned.resources()[0].labels.contains(Label::PART2));
 }
+
+#[test]
+fn two_editions_of_a_list_can_be_compared_on_the_same_records() {
+    let mut lists = fhir_profiles::codes::part2_lists();
+    lists[0].entries.retain(|entry| &*entry.code != "F11.20");
+    let (old, new) = (Labeller::default(), Labeller::new(LabellerConfig { lists, ..Default::default() }));
+    let records = r#"{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Condition","code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"F11.20"}]}}},{"resource":{"resourceType":"Condition","code":{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"F11.21"}]}}}]}"#;
+    let read = |labeller| scan(records.as_bytes(), &Limits::default(), labeller, TODAY).unwrap();
+    let (before, after) = (read(&old), read(&new));
+    let differences = before.label_differences(&after);
+    assert_eq!(differences.len(), 1);
+    let (resource, gained, lost) = differences[0];
+    assert!(resource == 1 && gained.is_empty() && lost.contains(Label::PART2));
+}

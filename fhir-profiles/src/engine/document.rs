@@ -148,6 +148,15 @@ impl<'a> Document<'a> {
         self.sites.get(index(resource)).map(|site| super::json::slice(self.text, site.span)).unwrap_or_default()
     }
 
+    /// What another edition of the lists says of the same bytes: by resource, the labels it would add and those it would
+    /// not give. The two documents must be scans of the same text.
+    pub fn label_differences(&self, other: &Document<'_>) -> Vec<(u32, LabelSet, LabelSet)> {
+        let both = self.resources.iter().zip(&other.resources).zip(0u32..);
+        both.filter(|((ours, theirs), _)| ours.labels != theirs.labels)
+            .map(|((ours, theirs), at)| (at, theirs.labels.without(ours.labels), ours.labels.without(theirs.labels)))
+            .collect()
+    }
+
     /// `fullUrl` of the entry that holds a resource.
     pub fn full_url(&self, resource: u32) -> Option<String> {
         let text = self.sites.get(index(resource))?.full_url?;
