@@ -9,6 +9,7 @@ pub mod demo;
 pub mod partner;
 pub mod policy;
 pub mod probe;
+pub mod redact;
 pub mod run;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Verb {
     Probe(probe::Args),
     /// The gateway.
     Run(run::Args),
+    /// What a partner would see of a Bundle or NDJSON, offline.
+    Redact(redact::Args),
     /// Policies: are they valid, right, explained, proved?
     Policy(policy::Args),
 }
@@ -71,6 +74,7 @@ impl Cli {
             Verb::Probe(args) => probe::run(&args),
             Verb::Run(args) => run::run(&args),
             Verb::Policy(args) => policy::run(args),
+            Verb::Redact(args) => redact::run(args),
         }
     }
 }

@@ -143,6 +143,21 @@ fn endpoint(one: &config::Endpoint, gateway: &config::Gateway, shared: &Shared) 
     })
 }
 
+/// What the offline verbs need of an endpoint: what policy knows of it, and its labelling service.
+pub(crate) fn offline_endpoint(
+    one: &config::Endpoint,
+    labels: &config::Labels,
+) -> Result<(EndpointFacts, Labeller), BuildError> {
+    let upstream = one.upstream.urls.iter().map(|url| url.base().to_owned());
+    let bases: Vec<String> = std::iter::once(one.base_url.base().to_owned()).chain(upstream).collect();
+    let role = match one.part2.role {
+        config::Part2Role::Program => EndpointRole::Program,
+        config::Part2Role::Recipient => EndpointRole::Recipient,
+    };
+    let labeller = labeller(labels, &bases)?;
+    Ok((EndpointFacts { name: one.name.clone(), role, bases }, labeller))
+}
+
 fn credential(one: &config::Upstream, shared: &Shared) -> Result<Arc<dyn UpstreamCredential>, String> {
     match &one.auth {
         config::UpstreamAuth::None => Ok(Arc::new(NoCredential)),
