@@ -11,6 +11,7 @@ pub mod clients;
 pub mod cors;
 pub mod front;
 pub mod login;
+pub mod metadata;
 pub mod parameters;
 pub mod pkce;
 pub mod remote;
@@ -18,5 +19,38 @@ pub mod request;
 pub mod scopes;
 pub mod seal;
 pub mod signing;
+pub mod tokeninfo;
 pub mod upstream;
 pub mod wellknown;
+
+use http::StatusCode;
+use http::header::ALLOW;
+
+use self::answer::{Answer, ErrorCode, OauthError};
+use self::broker::Broker;
+use self::front::Front;
+use self::request::{AuthEndpoint, AuthRequest};
+
+/// The authorization server at `{base_url}/auth/`, in the modes that have one.
+#[derive(Debug)]
+pub enum AuthServer {
+    Front(Box<Front>),
+    Broker(Box<Broker>),
+}
+
+impl AuthServer {
+    /// Answers what stands at this path below `{base_url}/auth/`; `None` when nothing does.
+    pub async fn answer(&self, path: &str, request: &AuthRequest<'_>) -> Option<Answer> {
+        let endpoint = AuthEndpoint::at(path)?;
+        if !endpoint.takes(request.method) {
+            let mut answer = OauthError::new(ErrorCode::InvalidRequest, "another method is needed here").answer();
+            *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            answer.headers_mut().insert(ALLOW, endpoint.allowed());
+            return Some(answer);
+        }
+        match self {
+            Self::Front(front) => front.answer(endpoint, request).await,
+            Self::Broker(broker) => Some(broker.answer(endpoint, request).await),
+        }
+    }
+}

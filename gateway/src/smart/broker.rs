@@ -23,7 +23,6 @@ use self::mint::{Grant, Mint};
 use self::provider::{Provider, User};
 use super::answer::{Answer, ErrorCode, error_page, json_answer, redirect};
 use super::authorize::{self, back_to_client};
-use super::clients::ClientAuthentication;
 use super::front::known_error;
 use super::login::{Login, NotThisBrowser, cookie, set_cookie};
 use super::parameters::Parameters;
@@ -31,11 +30,10 @@ use super::request::{AuthEndpoint, AuthRequest};
 use super::scopes::needs_patient;
 use super::seal::{CODE_LIFETIME, LOGIN_LIFETIME, Purpose, Seal, random};
 use super::signing::jwks;
+use super::tokeninfo::TokenInfo;
 use super::wellknown;
-use crate::identify::Identifier;
 use crate::identify::dpop::Nonces;
 use crate::identify::sha256;
-use crate::identify::state::{Revocations, RevokeTokens};
 
 /// Whose records a user may open to an app, beside the user's own.
 #[async_trait]
@@ -49,16 +47,13 @@ pub trait PatientDirectory: Send + Sync + fmt::Debug {
 pub struct BrokerParts {
     pub mint: Mint,
     pub provider: Provider,
-    pub clients: ClientAuthentication,
+    /// Its identifier must know [`Mint::issuer`] as an issuer.
+    pub info: TokenInfo,
     pub seal: Arc<Seal>,
-    pub revocations: Arc<dyn Revocations>,
-    pub revoke: Arc<dyn RevokeTokens>,
     /// For users who are no patients themselves.
     pub patients: Option<Arc<dyn PatientDirectory>>,
     /// DPoP nonces at the token endpoint, where they are asked for.
     pub nonces: Option<Nonces>,
-    /// Reads our own tokens back, for introspection and revocation. It must know [`Mint::issuer`] as an issuer.
-    pub identifier: Arc<Identifier>,
 }
 
 /// The SMART authorization server at `{base_url}/auth/`.
@@ -87,7 +82,7 @@ impl Broker {
             AuthEndpoint::Callback => self.callback(request).await,
             AuthEndpoint::Consent => self.consent(request),
             AuthEndpoint::Token => self.token(request).await.unwrap_or_else(|error| error.answer()),
-            AuthEndpoint::Introspect => self.introspect(request).await.unwrap_or_else(|error| error.answer()),
+            AuthEndpoint::Introspect => self.0.info.introspect(request).await.unwrap_or_else(|error| error.answer()),
             AuthEndpoint::Revoke => self.revoke(request).await.unwrap_or_else(|error| error.answer()),
             AuthEndpoint::Jwks => json_answer(StatusCode::OK, &jwks(&self.0.mint.keys)),
             AuthEndpoint::OpenidConfiguration => {
@@ -102,7 +97,7 @@ impl Broker {
             Ok(parameters) => parameters,
             Err(words) => return error_page(words),
         };
-        let (partners, replays) = (&*self.0.clients.partners, &*self.0.clients.replays);
+        let (partners, replays) = (&*self.0.info.clients.partners, &*self.0.info.clients.replays);
         let sound = authorize::read(&parameters, partners, replays, &self.0.mint.base_url, request.now).await;
         let login = match sound {
             Ok(sound) => Login::start(sound),
@@ -126,14 +121,11 @@ impl Broker {
             Err(words) => return error_page(words),
         };
         let provider = self.0.provider.config();
-        let resumed = Login::resume(
-            request.headers,
-            &parameters,
-            &self.0.seal,
-            &provider.issuer,
-            provider.sends_iss,
-            request.now,
-        );
+        let Ok(sends_iss) = self.0.provider.sends_iss(request.now).await else {
+            return error_page("the sign-in service is out of reach");
+        };
+        let resumed =
+            Login::resume(request.headers, &parameters, &self.0.seal, &provider.issuer, sends_iss, request.now);
         let login = match resumed {
             Ok(login) => login,
             Err(NotThisBrowser::Unknown) => return error_page("no sign-in is under way in this browser"),
@@ -172,7 +164,7 @@ impl Broker {
             },
             None => Vec::new(),
         };
-        let entry = self.0.clients.partners.by_client_id(&asked.client_id)?;
+        let entry = self.0.info.clients.partners.by_client_id(&asked.client_id)?;
         let browser = random().ok()?;
         let question = Question { request: asked, user, patients, browser: sha256(browser.as_bytes()) };
         let sealed = self.0.seal.seal(Purpose::Consent, &question, request.now + LOGIN_LIFETIME).ok()?;
@@ -214,6 +206,7 @@ impl Broker {
             scopes,
             user: Some(user),
             nonce: asked.nonce.clone(),
+            started: request.now.unix_timestamp(),
             bound_certificate: None,
             bound_key: None,
         });

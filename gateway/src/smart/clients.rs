@@ -128,7 +128,8 @@ impl ClientAuthentication {
             ClientKeys::ByValue(keys) => keys.as_slice().into(),
             ClientKeys::ByUrl(url) if jwt.jku.as_deref().is_some_and(|jku| jku != url.as_str()) => return Err(UNKNOWN),
             ClientKeys::ByUrl(url) => self.published.at(url, now).await.map_err(|_| {
-                OauthError::new(ErrorCode::TemporarilyUnavailable, "the client's keys cannot be fetched")
+                // SMART App Launch 2.2: any error of the authentication is invalid_client.
+                OauthError::new(ErrorCode::InvalidClient, "the client's keys cannot be fetched")
             })?,
         };
         let key = the_key(&keys, kid, jwt.algorithm).ok_or(UNKNOWN)?;

@@ -15,13 +15,16 @@ use url::Url;
 
 use super::answer::{Answer, ErrorCode, OauthError, error_page, json_answer, redirect};
 use super::authorize::{self, AuthorizeRequest, back_to_client};
-use super::clients::{Client, ClientAuthentication, ClientRequest};
+use super::clients::Client;
 use super::login::{Login, NotThisBrowser};
+use super::metadata::Server;
 use super::parameters::Parameters;
-use super::remote::{Asked, TokenEndpoint};
+use super::remote::{Asked, OwnProof, TokenEndpoint};
 use super::request::{AuthEndpoint, AuthRequest};
-use super::seal::{CODE_LIFETIME, Purpose, Seal};
+use super::seal::{CODE_LIFETIME, Purpose, Seal, random};
+use super::tokeninfo::{GrantId, TokenInfo};
 use super::{pkce, scopes, wellknown};
+use crate::identify::fetch::Fetch;
 use crate::identify::partners::ClientType;
 use crate::identify::sha256;
 
@@ -34,10 +37,10 @@ pub struct FrontConfig {
     /// The FHIR base, without a trailing slash.
     pub base_url: String,
     pub issuer: String,
-    pub authorization_endpoint: Url,
-    pub token: TokenEndpoint,
-    /// The issuer sends `iss` with its answers (RFC 9207): then an answer without it is another server's.
-    pub sends_iss: bool,
+    /// How we prove, at the issuer, that we speak for our clients: each is registered there with our key and our
+    /// callback.
+    pub proof: OwnProof,
+    pub fetch: Arc<dyn Fetch>,
     /// The `aud` that the issuer expects; else the FHIR base.
     pub audience: Option<String>,
 }
@@ -45,7 +48,8 @@ pub struct FrontConfig {
 /// The guarded endpoints at `{base_url}/auth/`.
 pub struct Front {
     config: FrontConfig,
-    clients: ClientAuthentication,
+    server: Server,
+    info: TokenInfo,
     seal: Arc<Seal>,
 }
 
@@ -67,11 +71,27 @@ struct FrontRefresh {
     client_id: String,
     scopes: Vec<String>,
     refresh_token: String,
+    /// The grant here, and when it began, in seconds since the epoch.
+    grant_id: String,
+    started: i64,
+}
+
+/// When and as what a grant began.
+struct Begun {
+    grant_id: String,
+    started: i64,
+}
+
+impl Begun {
+    fn now(request: &AuthRequest<'_>) -> Result<Self, OauthError> {
+        Ok(Self { grant_id: random().map_err(|_| UNUSABLE)?, started: request.now.unix_timestamp() })
+    }
 }
 
 impl Front {
-    pub fn new(config: FrontConfig, clients: ClientAuthentication, seal: Arc<Seal>) -> Self {
-        Self { config, clients, seal }
+    pub fn new(config: FrontConfig, info: TokenInfo, seal: Arc<Seal>) -> Self {
+        let server = Server::new(config.issuer.clone(), Arc::clone(&config.fetch));
+        Self { config, server, info, seal }
     }
 
     /// Our issuer identifier towards the app, for RFC 9207.
@@ -87,7 +107,7 @@ impl Front {
     pub async fn answer(&self, endpoint: AuthEndpoint, request: &AuthRequest<'_>) -> Option<Answer> {
         Some(match endpoint {
             AuthEndpoint::Authorize => self.authorize(request).await,
-            AuthEndpoint::Callback => self.callback(request),
+            AuthEndpoint::Callback => self.callback(request).await,
             AuthEndpoint::Token => self.token(request).await.unwrap_or_else(|error| error.answer()),
             AuthEndpoint::OpenidConfiguration => {
                 json_answer(StatusCode::OK, &wellknown::openid_configuration(&self.config.base_url, false))
@@ -104,24 +124,31 @@ impl Front {
             Ok(parameters) => parameters,
             Err(words) => return error_page(words),
         };
-        let (partners, replays) = (&*self.clients.partners, &*self.clients.replays);
+        let (partners, replays) = (&*self.info.clients.partners, &*self.info.clients.replays);
         let sound = authorize::read(&parameters, partners, replays, &self.config.base_url, request.now).await;
         let login = match sound {
             Ok(sound) => Login::start(sound),
             Err(refused) => return refused.answer(&self.own_issuer()),
         };
         let started = login.and_then(|login| Ok((login.cookie(&self.seal, request.now)?, login)));
-        match started {
-            Ok((cookie, login)) => redirect(self.issuer_url(&login).as_str(), &[cookie]),
-            Err(_) => error_page("sign-in cannot be started now"),
+        let Ok((cookie, login)) = started else { return error_page("sign-in cannot be started now") };
+        match self.server.metadata(request.now).await {
+            Ok(metadata) => {
+                let url = self.issuer_url(metadata.authorization_endpoint().url().clone(), &login);
+                redirect(url.as_str(), &[cookie])
+            }
+            Err(error) => {
+                let asked = &login.request;
+                let told = [("error", error.code.text()), ("error_description", error.words)];
+                back_to_client(&asked.redirect_uri, &told, Some(&asked.state), &self.own_issuer(), &[])
+            }
         }
     }
 
     /// The issuer's authorization endpoint with the checked request: nothing of the client's own query is passed on.
-    fn issuer_url(&self, login: &Login) -> Url {
+    fn issuer_url(&self, mut url: Url, login: &Login) -> Url {
         let AuthorizeRequest { client_id, scopes, nonce, launch, acr_values, max_age, login_again, .. } =
             &login.request;
-        let mut url = self.config.authorization_endpoint.clone();
         let mut query = url.query_pairs_mut();
         query
             .append_pair("response_type", "code")
@@ -147,17 +174,22 @@ impl Front {
         url
     }
 
-    fn callback(&self, request: &AuthRequest<'_>) -> Answer {
+    async fn callback(&self, request: &AuthRequest<'_>) -> Answer {
         let parameters = match request.parameters() {
             Ok(parameters) => parameters,
             Err(words) => return error_page(words),
         };
-        let FrontConfig { issuer, sends_iss, .. } = &self.config;
-        let login = match Login::resume(request.headers, &parameters, &self.seal, issuer, *sends_iss, request.now) {
-            Ok(login) => login,
-            Err(NotThisBrowser::Unknown) => return error_page("no sign-in is under way in this browser"),
-            Err(NotThisBrowser::AnotherServer) => return error_page("the answer came from another server"),
+        let Ok(metadata) = self.server.metadata(request.now).await else {
+            return error_page("the sign-in service is out of reach");
         };
+        let sends_iss = metadata.additional_metadata().authorization_response_iss_parameter_supported;
+        let login =
+            match Login::resume(request.headers, &parameters, &self.seal, self.server.issuer(), sends_iss, request.now)
+            {
+                Ok(login) => login,
+                Err(NotThisBrowser::Unknown) => return error_page("no sign-in is under way in this browser"),
+                Err(NotThisBrowser::AnotherServer) => return error_page("the answer came from another server"),
+            };
         let AuthorizeRequest { client_id, redirect_uri, scopes, state, challenge, .. } = login.request.clone();
         let back = |parameters: &[(&str, &str)]| {
             back_to_client(&redirect_uri, parameters, Some(&state), &self.own_issuer(), &[login.forget()])
@@ -180,35 +212,50 @@ impl Front {
     }
 
     async fn token(&self, request: &AuthRequest<'_>) -> Result<Answer, OauthError> {
-        let parameters = request.parameters().map_err(|words| OauthError::new(ErrorCode::InvalidRequest, words))?;
-        let asks = ClientRequest { headers: request.headers, parameters: &parameters, peer: request.peer };
-        let client = self.clients.client(asks, request.now).await?;
+        let (parameters, client) = self.info.asks(request).await?;
+        let issuer = self.token_endpoint(request).await?;
         let grant_type =
             parameters.need("grant_type").map_err(|words| OauthError::new(ErrorCode::InvalidRequest, words))?;
         let client_id = &*client.entry.partner.client_id;
-        let (fields, asked_for) = match grant_type {
+        let (fields, asked_for, begun) = match grant_type {
             "authorization_code" => {
                 let code = self.redeem(&parameters, &client, request).await?;
                 let redirect_uri = self.callback_url();
                 let asked = Asked::Code { code: &code.code, redirect_uri: &redirect_uri, verifier: &code.verifier };
-                (self.config.token.ask(client_id, asked, request.now).await?, code.scopes)
+                (issuer.ask(client_id, asked, request.now).await?, code.scopes, Begun::now(request)?)
             }
             "refresh_token" => {
-                let (refresh, scopes) = self.unwrap(&parameters, client_id, request)?;
+                let (refresh, scopes) = self.unwrap(&parameters, client_id, request).await?;
                 let asked = Asked::Refresh { refresh_token: &refresh.refresh_token, scopes: &scopes };
-                (self.config.token.ask(client_id, asked, request.now).await?, scopes)
+                let begun = Begun { grant_id: refresh.grant_id, started: refresh.started };
+                (issuer.ask(client_id, asked, request.now).await?, scopes, begun)
             }
             "client_credentials" if client.entry.kind == ClientType::BackendService => {
                 let scopes = system_scopes(&parameters, &client)?;
                 let asked = Asked::ClientCredentials { scopes: &scopes };
-                (self.config.token.ask(client_id, asked, request.now).await?, scopes)
+                (issuer.ask(client_id, asked, request.now).await?, scopes, Begun::now(request)?)
             }
             "client_credentials" => {
                 return Err(OauthError::new(ErrorCode::UnauthorizedClient, "not a backend service"));
             }
             _ => return Err(OauthError::new(ErrorCode::UnsupportedGrantType, "the grant type is not supported")),
         };
-        self.passed_on(fields, &asked_for, &client, request)
+        self.passed_on(fields, &asked_for, &client, begun, request)
+    }
+
+    async fn token_endpoint(&self, request: &AuthRequest<'_>) -> Result<TokenEndpoint, OauthError> {
+        let metadata = self.server.metadata(request.now).await?;
+        let url = metadata.token_endpoint().ok_or(UNUSABLE)?.url().clone();
+        Ok(TokenEndpoint { url, proof: self.config.proof.clone(), fetch: Arc::clone(&self.config.fetch) })
+    }
+
+    /// A refresh token of ours ends its grant here; the issuer's own, inside it, is never used again.
+    async fn revoke(&self, request: &AuthRequest<'_>) -> Result<Answer, OauthError> {
+        let grant_of = |token: &str| {
+            let refresh: FrontRefresh = self.seal.open(Purpose::Refresh, token, request.now).ok()?;
+            Some((refresh.client_id, refresh.grant_id))
+        };
+        self.info.revoke(request, grant_of).await
     }
 
     /// Our code, once, for its client, at its address, with its verifier.
@@ -228,14 +275,14 @@ impl Front {
             return Err(BAD_CODE);
         }
         let once = sha256(format!("code\0{text}").as_bytes());
-        match self.clients.replays.first_use(&once, request.now + CODE_LIFETIME).await {
+        match self.info.clients.replays.first_use(&once, request.now + CODE_LIFETIME).await {
             Ok(true) => Ok(code),
             Ok(false) => Err(BAD_CODE),
             Err(_) => Err(OauthError::new(ErrorCode::TemporarilyUnavailable, "replays cannot be excluded now")),
         }
     }
 
-    fn unwrap(
+    async fn unwrap(
         &self,
         parameters: &Parameters,
         client_id: &str,
@@ -248,7 +295,9 @@ impl Front {
             return Err(BAD_REFRESH);
         }
         let scopes = narrowed(parameters.get("scope"), &refresh.scopes)?;
-        Ok((refresh, scopes))
+        let FrontRefresh { grant_id: id, started, .. } = &refresh;
+        let grant = GrantId { id, sub: "", client_id, patient: None, started: *started };
+        if self.info.is_ended(grant).await? { Err(BAD_REFRESH) } else { Ok((refresh, scopes)) }
     }
 
     /// The issuer's answer, checked and cut: a bearer token, its scopes, and the launch context, nothing else.
@@ -257,13 +306,13 @@ impl Front {
         mut fields: Map<String, Value>,
         asked_for: &[String],
         client: &Client,
+        begun: Begun,
         request: &AuthRequest<'_>,
     ) -> Result<Answer, OauthError> {
-        let unusable = OauthError::new(ErrorCode::ServerError, "the authorization server gave no usable answer");
         let bearer =
             fields.get("token_type").and_then(Value::as_str).is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
         if !bearer {
-            return Err(unusable);
+            return Err(UNUSABLE);
         }
         let granted = fields.get("scope").and_then(Value::as_str).map_or_else(|| asked_for.join(" "), str::to_owned);
         let granted = scopes::cut(&granted, &client.entry.partner.scopes);
@@ -274,15 +323,16 @@ impl Front {
             }
         }
         if !answer.contains_key("access_token") {
-            return Err(unusable);
+            return Err(UNUSABLE);
         }
         answer.insert("token_type".to_owned(), json!("Bearer"));
         answer.insert("scope".to_owned(), json!(granted.join(" ")));
         if let Some(Value::String(refresh_token)) = fields.remove("refresh_token") {
             let client_id = client.entry.partner.client_id.to_string();
-            let refresh = FrontRefresh { client_id, scopes: granted, refresh_token };
+            let Begun { grant_id, started } = begun;
+            let refresh = FrontRefresh { client_id, scopes: granted, refresh_token, grant_id, started };
             let sealed = self.seal.seal(Purpose::Refresh, &refresh, request.now + REFRESH_LIFETIME);
-            answer.insert("refresh_token".to_owned(), json!(sealed.map_err(|_| unusable)?));
+            answer.insert("refresh_token".to_owned(), json!(sealed.map_err(|_| UNUSABLE)?));
         }
         Ok(json_answer(StatusCode::OK, &Value::Object(answer)))
     }
@@ -309,6 +359,7 @@ const PASSED_ON: [&str; 11] = [
     "authorization_details",
 ];
 
+const UNUSABLE: OauthError = OauthError::new(ErrorCode::ServerError, "the authorization server gave no usable answer");
 const BAD_CODE: OauthError = OauthError::new(ErrorCode::InvalidGrant, "the code does not count");
 const BAD_REFRESH: OauthError = OauthError::new(ErrorCode::InvalidGrant, "the refresh token does not count");
 

@@ -50,6 +50,15 @@ impl AuthEndpoint {
         }
     }
 
+    /// For `Allow` (RFC 9110 section 10.2.1).
+    pub const fn allowed(self) -> http::HeaderValue {
+        match self {
+            Self::Authorize => http::HeaderValue::from_static("GET, HEAD, POST"),
+            Self::Callback | Self::Jwks | Self::OpenidConfiguration => http::HeaderValue::from_static("GET, HEAD"),
+            Self::Consent | Self::Token | Self::Introspect | Self::Revoke => http::HeaderValue::from_static("POST"),
+        }
+    }
+
     /// How its answers are shared with pages of other origins.
     pub const fn cors(self) -> super::cors::Target {
         match self {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use async_trait::async_trait;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use rustls::pki_types::PrivateKeyDer;
@@ -10,6 +11,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::identify::base64url;
+use crate::identify::fetch::{Fetch, FetchError};
 use crate::identify::jwk::thumbprint;
 
 /// One private key with the algorithm it signs by. RSA keys sign RS384 in access tokens and assertions, RS256 in id_tokens.
@@ -109,6 +111,17 @@ impl fmt::Debug for SigningKey {
 /// The JWKS of several keys: the first signs, all verify, so that a new key is known before it is used.
 pub fn jwks(keys: &[SigningKey]) -> Value {
     json!({"keys": keys.iter().map(|key| Value::Object(key.jwk.clone())).collect::<Vec<_>>()})
+}
+
+/// Our own JWKS as other issuers' are fetched, without the network: for the identifier to know our tokens.
+#[derive(Clone, Debug)]
+pub struct OwnKeys(pub Vec<SigningKey>);
+
+#[async_trait]
+impl Fetch for OwnKeys {
+    async fn fetch(&self, _request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, FetchError> {
+        Ok(http::Response::new(jwks(&self.0).to_string().into_bytes()))
+    }
 }
 
 /// The PKCS#1 key inside a PKCS#8 RSA key: the OCTET STRING after version and algorithm (RFC 5958 section 2).

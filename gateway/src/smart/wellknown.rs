@@ -48,8 +48,8 @@ pub fn smart_configuration(base_url: &str, server: &AuthorizationServer) -> Valu
             if *openid {
                 capabilities.push("sso-openid-connect");
                 document.insert("issuer".to_owned(), json!(auth));
+                document.insert("jwks_uri".to_owned(), json!(format!("{auth}/jwks")));
             }
-            document.insert("jwks_uri".to_owned(), json!(format!("{auth}/jwks")));
             for endpoint in ["authorization", "token", "introspection", "revocation"] {
                 let path = match endpoint {
                     "authorization" => "authorize",

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
-use super::{Bearer, StateStore};
-use crate::identify::state::{ReplayCache, Revocable, Revocations, Unavailable};
+use super::{Bearer, Revocation, StateStore};
+use crate::identify::state::{ReplayCache, Revocable, Revocations, RevokeTokens, Unavailable};
 
 /// A [`StateStore`] as identification sees it.
 #[derive(Clone, Debug)]
@@ -31,5 +31,13 @@ impl Revocations for IdentityState {
         let Revocable { issuer, token_id, sub, client_id, patient, issued_at } = token;
         let bearer = Bearer { issuer, token_id, sub, client_id, patient, issued_at };
         self.0.is_revoked(bearer).await.map_err(|_| Unavailable)
+    }
+}
+
+#[async_trait]
+impl RevokeTokens for IdentityState {
+    async fn revoke_token(&self, issuer: &str, token_id: &str, until: OffsetDateTime) -> Result<(), Unavailable> {
+        let token = Revocation::Token { issuer: issuer.into(), id: token_id.into() };
+        self.0.revoke(token, until).await.map_err(|_| Unavailable)
     }
 }

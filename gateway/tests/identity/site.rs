@@ -18,10 +18,11 @@ use fhirwall::smart::broker::{Broker, BrokerParts};
 use fhirwall::smart::client_keys::PublishedKeys;
 use fhirwall::smart::clients::ClientAuthentication;
 use fhirwall::smart::front::{Front, FrontConfig};
-use fhirwall::smart::remote::{OwnProof, TokenEndpoint};
+use fhirwall::smart::remote::OwnProof;
 use fhirwall::smart::request::{AuthEndpoint, AuthRequest};
 use fhirwall::smart::seal::Seal;
 use fhirwall::smart::signing::{SigningKey, jwks};
+use fhirwall::smart::tokeninfo::TokenInfo;
 use fhirwall_certs::peer::PeerIdentity;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -161,59 +162,60 @@ fn site(broker_keys: Option<Vec<SigningKey>>) -> Site {
         None,
         100,
     ));
+    let info = TokenInfo {
+        issuer: AUTH.to_owned(),
+        clients,
+        identifier: Arc::clone(&identifier),
+        revocations: Arc::clone(&revocations) as Arc<dyn Revocations>,
+        revoke: Arc::clone(&revocations) as Arc<dyn RevokeTokens>,
+    };
     let mode = match broker_keys {
         Some(keys) => {
             fetch.set(&format!("{AUTH}/jwks"), jwks(&keys));
-            provider_answers(&fetch);
+            server_answers(&fetch, PROVIDER, false);
             let config = ProviderConfig {
                 issuer: PROVIDER.to_owned(),
                 client_id: "gateway".to_owned(),
                 client_secret: "the gateway's secret".to_owned(),
                 fhir_user_claim: "fhirUser".to_owned(),
                 patient_claim: "patient".to_owned(),
-                sends_iss: false,
             };
             let own_fetch = Arc::clone(&fetch) as Arc<dyn Fetch>;
             Mode::Broker(Broker::new(BrokerParts {
                 mint: Mint { issuer: AUTH.to_owned(), base_url: BASE.to_owned(), keys, lifetime: Duration::minutes(5) },
                 provider: Provider::new(config, format!("{AUTH}/callback"), own_fetch),
-                clients,
+                info,
                 seal,
-                revocations: Arc::clone(&revocations) as Arc<dyn Revocations>,
-                revoke: Arc::clone(&revocations) as Arc<dyn RevokeTokens>,
                 patients: None,
                 nonces: None,
-                identifier: Arc::clone(&identifier),
             }))
         }
         None => {
+            server_answers(&fetch, ISSUER, true);
             let config = FrontConfig {
                 base_url: BASE.to_owned(),
                 issuer: ISSUER.to_owned(),
-                authorization_endpoint: format!("{ISSUER}/authorize").parse().unwrap(),
-                token: TokenEndpoint {
-                    url: format!("{ISSUER}/token").parse().unwrap(),
-                    proof: OwnProof::PrivateKeyJwt(Arc::new(pem(&rcgen::PKCS_ECDSA_P384_SHA384))),
-                    fetch: Arc::clone(&fetch) as Arc<dyn Fetch>,
-                },
-                sends_iss: true,
+                proof: OwnProof::PrivateKeyJwt(Arc::new(pem(&rcgen::PKCS_ECDSA_P384_SHA384))),
+                fetch: Arc::clone(&fetch) as Arc<dyn Fetch>,
                 audience: None,
             };
-            Mode::Front(Front::new(config, clients, seal))
+            Mode::Front(Front::new(config, info, seal))
         }
     };
     Site { mode, fetch, partners, identifier }
 }
 
-fn provider_answers(fetch: &FakeFetch) {
+/// The metadata and keys of the server behind us.
+fn server_answers(fetch: &FakeFetch, server: &str, sends_iss: bool) {
     fetch.set(
-        &format!("{PROVIDER}/.well-known/openid-configuration"),
-        json!({"issuer": PROVIDER, "authorization_endpoint": format!("{PROVIDER}/authorize"),
-            "token_endpoint": format!("{PROVIDER}/token"), "jwks_uri": format!("{PROVIDER}/jwks"),
+        &format!("{server}/.well-known/openid-configuration"),
+        json!({"issuer": server, "authorization_endpoint": format!("{server}/authorize"),
+            "authorization_response_iss_parameter_supported": sends_iss,
+            "token_endpoint": format!("{server}/token"), "jwks_uri": format!("{server}/jwks"),
             "response_types_supported": ["code"], "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256", "HS256"]}),
     );
-    fetch.set(&format!("{PROVIDER}/jwks"), json!({"keys": [RSA.jwk.clone()]}));
+    fetch.set(&format!("{server}/jwks"), json!({"keys": [RSA.jwk.clone()]}));
 }
 
 impl Site {

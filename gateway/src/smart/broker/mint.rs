@@ -21,6 +21,8 @@ pub struct Grant {
     pub user: Option<User>,
     pub patient: Option<String>,
     pub nonce: Option<String>,
+    /// Seconds since the epoch: what is revoked later ends the grant.
+    pub started: i64,
     /// The client's certificate or DPoP key, when it had one as the grant began.
     pub bound_certificate: Option<[u8; 32]>,
     pub bound_key: Option<String>,

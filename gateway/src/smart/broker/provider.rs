@@ -6,26 +6,23 @@ use std::sync::Arc;
 use chrono::DateTime;
 use openidconnect::core::{
     CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
-    CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreProviderMetadata, CoreRevocableToken,
-    CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
+    CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreRevocableToken, CoreRevocationErrorResponse,
+    CoreTokenIntrospectionResponse, CoreTokenType,
 };
 use openidconnect::{
     AdditionalClaims, AuthenticationContextClass, AuthorizationCode, ClientId, ClientSecret, CsrfToken,
-    EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, IdTokenFields, IssuerUrl, Nonce,
+    EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, IdTokenFields, Nonce,
     OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope,
     StandardErrorResponse, StandardTokenResponse, TokenResponse as _,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use time::{Duration, OffsetDateTime};
-use tokio::sync::Mutex;
+use time::OffsetDateTime;
 
-use crate::identify::fetch::{Fetch, OauthClient};
+use crate::identify::fetch::Fetch;
 use crate::smart::answer::{ErrorCode, OauthError};
 use crate::smart::login::Login;
-
-/// How long the provider's metadata and keys are used before they are asked for again.
-const METADATA_LIFETIME: Duration = Duration::minutes(5);
+use crate::smart::metadata::Server;
 
 /// The provider, and the gateway's registration there.
 #[derive(Clone)]
@@ -36,8 +33,6 @@ pub struct ProviderConfig {
     /// The claims in which the provider states who the user is in FHIR: a reference, and a patient's id.
     pub fhir_user_claim: String,
     pub patient_claim: String,
-    /// RFC 9207: an answer without `iss` is another server's.
-    pub sends_iss: bool,
 }
 
 impl fmt::Debug for ProviderConfig {
@@ -106,8 +101,7 @@ type Client = openidconnect::Client<
 pub struct Provider {
     config: ProviderConfig,
     redirect_uri: String,
-    fetch: OauthClient,
-    metadata: Mutex<Option<(CoreProviderMetadata, OffsetDateTime)>>,
+    server: Server,
 }
 
 const AWAY: OauthError = OauthError::new(ErrorCode::TemporarilyUnavailable, "the sign-in service is out of reach");
@@ -115,11 +109,18 @@ const NOT_SIGNED_IN: OauthError = OauthError::new(ErrorCode::AccessDenied, "the 
 
 impl Provider {
     pub fn new(config: ProviderConfig, redirect_uri: String, fetch: Arc<dyn Fetch>) -> Self {
-        Self { config, redirect_uri, fetch: OauthClient(fetch), metadata: Mutex::new(None) }
+        let server = Server::new(config.issuer.clone(), fetch);
+        Self { config, redirect_uri, server }
     }
 
     pub fn config(&self) -> &ProviderConfig {
         &self.config
+    }
+
+    /// Does the provider send `iss` with its answers (RFC 9207)?
+    pub async fn sends_iss(&self, now: OffsetDateTime) -> Result<bool, OauthError> {
+        let metadata = self.server.metadata(now).await?;
+        Ok(metadata.additional_metadata().authorization_response_iss_parameter_supported)
     }
 
     /// Where the browser signs in. PKCE, nonce and state are this login's own.
@@ -159,7 +160,7 @@ impl Provider {
             .exchange_code(AuthorizationCode::new(code.to_owned()))
             .map_err(|_| AWAY)?
             .set_pkce_verifier(PkceCodeVerifier::new(login.verifier.clone()))
-            .request_async(&self.fetch)
+            .request_async(self.server.client())
             .await
             .map_err(|error| if matches!(error, RequestTokenError::Request(_)) { AWAY } else { NOT_SIGNED_IN })?;
         let id_token = answer.id_token().ok_or(NOT_SIGNED_IN)?;
@@ -193,7 +194,7 @@ impl Provider {
     pub async fn still_there(&self, refresh_token: &str, now: OffsetDateTime) -> Result<Option<String>, OauthError> {
         let client = self.client(now).await?;
         let token = RefreshToken::new(refresh_token.to_owned());
-        let answer = client.exchange_refresh_token(&token).map_err(|_| AWAY)?.request_async(&self.fetch).await;
+        let answer = client.exchange_refresh_token(&token).map_err(|_| AWAY)?.request_async(self.server.client()).await;
         match answer {
             Ok(answer) => Ok(answer.refresh_token().map(|token| token.secret().clone())),
             Err(RequestTokenError::ServerResponse(_)) => {
@@ -206,16 +207,7 @@ impl Provider {
     }
 
     async fn client(&self, now: OffsetDateTime) -> Result<Client, OauthError> {
-        let mut known = self.metadata.lock().await;
-        let metadata = match &*known {
-            Some((metadata, asked)) if now < *asked + METADATA_LIFETIME => metadata.clone(),
-            Some(_) | None => {
-                let issuer = IssuerUrl::new(self.config.issuer.clone()).map_err(|_| AWAY)?;
-                let metadata = CoreProviderMetadata::discover_async(issuer, &self.fetch).await.map_err(|_| AWAY)?;
-                *known = Some((metadata.clone(), now));
-                metadata
-            }
-        };
+        let metadata = self.server.metadata(now).await?;
         let secret = ClientSecret::new(self.config.client_secret.clone());
         let redirect = RedirectUrl::new(self.redirect_uri.clone()).map_err(|_| AWAY)?;
         let client =

@@ -1,4 +1,4 @@
-//! The broker's token endpoint: codes, refresh with rotation, backend services; introspection and revocation.
+//! The broker's token endpoint: codes, refresh with rotation, backend services.
 
 use http::{HeaderName, Method, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -11,14 +11,14 @@ use crate::identify::dpop::{ProofTarget, verify_proof};
 use crate::identify::error::IdentifyError;
 use crate::identify::partners::ClientType;
 use crate::identify::sha256;
-use crate::identify::state::Revocable;
 use crate::smart::answer::{Answer, ErrorCode, OauthError, json_answer};
-use crate::smart::clients::{Client, ClientRequest};
+use crate::smart::clients::Client;
 use crate::smart::front::{narrowed, system_scopes};
 use crate::smart::parameters::Parameters;
 use crate::smart::pkce;
 use crate::smart::request::AuthRequest;
 use crate::smart::seal::{CODE_LIFETIME, Purpose, random};
+use crate::smart::tokeninfo::{GrantId, STATE, invalid};
 
 /// While the user is online: a working day. The provider is asked at each refresh whether the session still stands.
 const ONLINE: Duration = Duration::hours(12);
@@ -34,11 +34,10 @@ struct BrokerRefresh {
 
 const BAD_CODE: OauthError = OauthError::new(ErrorCode::InvalidGrant, "the code does not count");
 const BAD_REFRESH: OauthError = OauthError::new(ErrorCode::InvalidGrant, "the refresh token does not count");
-const STATE: OauthError = OauthError::new(ErrorCode::TemporarilyUnavailable, "shared state is out of reach");
 
 impl Broker {
     pub(super) async fn token(&self, request: &AuthRequest<'_>) -> Result<Answer, OauthError> {
-        let (parameters, client) = self.asks(request).await?;
+        let (parameters, client) = self.0.info.asks(request).await?;
         let key = self.proof_key(&client, request).await?;
         let answer = match parameters.need("grant_type").map_err(invalid)? {
             "authorization_code" => {
@@ -58,6 +57,7 @@ impl Broker {
                     user: None,
                     patient: None,
                     nonce: None,
+                    started: request.now.unix_timestamp(),
                     bound_certificate: client.certificate,
                     bound_key: key,
                 };
@@ -72,13 +72,6 @@ impl Broker {
         Ok(json_answer(StatusCode::OK, &Value::Object(answer)))
     }
 
-    async fn asks(&self, request: &AuthRequest<'_>) -> Result<(Parameters, Client), OauthError> {
-        let parameters = request.parameters().map_err(invalid)?;
-        let asks = ClientRequest { headers: request.headers, parameters: &parameters, peer: request.peer };
-        let client = self.0.clients.client(asks, request.now).await?;
-        Ok((parameters, client))
-    }
-
     /// The thumbprint of the DPoP key, if the client brings a proof (RFC 9449 section 5); needed where registered.
     async fn proof_key(&self, client: &Client, request: &AuthRequest<'_>) -> Result<Option<String>, OauthError> {
         if !request.headers.contains_key(HeaderName::from_static("dpop")) {
@@ -91,7 +84,7 @@ impl Broker {
         let url = format!("{}/token", self.0.mint.issuer);
         let target = ProofTarget { method: &Method::POST, url: &url, token: None };
         let nonces = self.0.nonces.as_ref();
-        let replays = &*self.0.clients.replays;
+        let replays = &*self.0.info.clients.replays;
         match verify_proof(request.headers, target, None, nonces, replays, request.now).await {
             Ok(key) => Ok(Some(key)),
             Err(IdentifyError::NonceNeeded { nonce }) => {
@@ -116,7 +109,7 @@ impl Broker {
         if self.first_use("code", text, now + CODE_LIFETIME).await? {
             return Ok(code.grant);
         }
-        self.end_grant(&code.grant.id, now).await?;
+        self.0.info.end_grant(&code.grant.id, now).await?;
         Err(BAD_CODE)
     }
 
@@ -139,12 +132,12 @@ impl Broker {
             return Err(BAD_REFRESH);
         }
         let scopes = narrowed(parameters.get("scope"), &grant.scopes)?;
-        if self.is_ended(&grant).await? {
+        if self.0.info.is_ended(id_of(&grant)).await? {
             return Err(BAD_REFRESH);
         }
         let lifetime = if offline { OFFLINE } else { ONLINE };
         if !self.first_use("refresh", text, now + lifetime).await? {
-            self.end_grant(&grant.id, now).await?;
+            self.0.info.end_grant(&grant.id, now).await?;
             return Err(BAD_REFRESH);
         }
         if let Some(user) = &mut grant.user
@@ -176,71 +169,25 @@ impl Broker {
 
     async fn first_use(&self, kind: &str, text: &str, until: OffsetDateTime) -> Result<bool, OauthError> {
         let once = sha256(format!("{kind}\0{text}").as_bytes());
-        self.0.clients.replays.first_use(&once, until).await.map_err(|_| STATE)
+        self.0.info.clients.replays.first_use(&once, until).await.map_err(|_| STATE)
     }
 
-    async fn end_grant(&self, grant_id: &str, now: OffsetDateTime) -> Result<(), OauthError> {
-        tracing::warn!("a code or refresh token was used twice; its grant is ended");
-        self.0.revoke.revoke_token(&self.0.mint.issuer, grant_id, now + OFFLINE).await.map_err(|_| STATE)
-    }
-
-    /// Ended as a whole, or with its user, its client, or its patient.
-    async fn is_ended(&self, grant: &Grant) -> Result<bool, OauthError> {
-        let what = Revocable {
-            issuer: &self.0.mint.issuer,
-            token_id: &grant.id,
-            sub: grant.user.as_ref().map_or(&grant.client_id, |user| &user.sub),
-            client_id: &grant.client_id,
-            patient: grant.patient.as_deref(),
-            issued_at: None,
-        };
-        self.0.revocations.is_revoked(what).await.map_err(|_| STATE)
-    }
-
-    /// RFC 7662: clients that can keep a secret may ask about tokens of their own.
-    pub(super) async fn introspect(&self, request: &AuthRequest<'_>) -> Result<Answer, OauthError> {
-        let (parameters, client) = self.asks(request).await?;
-        if client.entry.kind == ClientType::Public {
-            return Err(OauthError::new(ErrorCode::UnauthorizedClient, "public clients may not introspect"));
-        }
-        let token = parameters.need("token").map_err(invalid)?;
-        let facts = match self.0.identifier.facts(token, request.now).await {
-            Ok(facts) if *facts.client_id == *client.entry.partner.client_id => facts,
-            Err(IdentifyError::IssuerUnavailable | IdentifyError::StateUnavailable) => return Err(STATE),
-            Ok(_) | Err(_) => return Ok(json_answer(StatusCode::OK, &json!({"active": false}))),
-        };
-        let mut answer = json!({
-            "active": true, "iss": &*facts.issuer, "sub": &*facts.sub, "client_id": &*facts.client_id,
-            "scope": facts.scopes.join(" "), "exp": facts.expires.unix_timestamp(), "aud": facts.audience.join(" "),
-        });
-        if let (Some(patient), Some(answer)) = (&facts.patient, answer.as_object_mut()) {
-            answer.insert("patient".to_owned(), json!(patient.as_str()));
-        }
-        if let (Some(user), Some(answer)) = (&facts.fhir_user_text, answer.as_object_mut()) {
-            answer.insert("fhirUser".to_owned(), json!(&**user));
-        }
-        Ok(json_answer(StatusCode::OK, &answer))
-    }
-
-    /// RFC 7009: a refresh token ends its grant; an access token ends itself. Unknown tokens are no error.
+    /// A refresh token of ours ends its grant.
     pub(super) async fn revoke(&self, request: &AuthRequest<'_>) -> Result<Answer, OauthError> {
-        let (parameters, client) = self.asks(request).await?;
-        let token = parameters.need("token").map_err(invalid)?;
-        let own = |client_id: &str| client_id == &*client.entry.partner.client_id;
-        if let Ok(refresh) = self.0.seal.open::<BrokerRefresh>(Purpose::Refresh, token, request.now) {
-            if own(&refresh.grant.client_id) {
-                self.end_grant(&refresh.grant.id, request.now).await?;
-            }
-        } else if let Ok(facts) = self.0.identifier.facts(token, request.now).await
-            && own(&facts.client_id)
-        {
-            let until = facts.expires + crate::identify::claims::LEEWAY;
-            self.0.revoke.revoke_token(&facts.issuer, &facts.token_id, until).await.map_err(|_| STATE)?;
-        }
-        Ok(json_answer(StatusCode::OK, &json!({})))
+        let grant_of = |token: &str| {
+            let refresh: BrokerRefresh = self.0.seal.open(Purpose::Refresh, token, request.now).ok()?;
+            Some((refresh.grant.client_id, refresh.grant.id))
+        };
+        self.0.info.revoke(request, grant_of).await
     }
 }
 
-const fn invalid(words: &'static str) -> OauthError {
-    OauthError::new(ErrorCode::InvalidRequest, words)
+fn id_of(grant: &Grant) -> GrantId<'_> {
+    GrantId {
+        id: &grant.id,
+        sub: grant.user.as_ref().map_or(&grant.client_id, |user| &user.sub),
+        client_id: &grant.client_id,
+        patient: grant.patient.as_deref(),
+        started: grant.started,
+    }
 }
