@@ -1,6 +1,7 @@
 //! One generation of the configuration, ready to serve: built whole or not at all, then never changed.
 
 mod files;
+mod smart;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use crate::links::Sealer;
 use crate::resolve::Resolver;
 use crate::schedule::Schedule;
 use crate::shared::Shared;
+use crate::smart::AuthServer;
 use crate::smart::remote::{OwnProof, TokenEndpoint};
 use crate::smart::signing::SigningKey;
 use crate::smart::upstream::{BackendService, FixedHeader};
@@ -33,7 +35,7 @@ pub struct Generation {
     pub built: time::OffsetDateTime,
     pub config: Config,
     pub policies: Arc<PolicySet>,
-    pub identifier: Identifier,
+    pub identifier: Arc<Identifier>,
     pub endpoints: Vec<Endpoint>,
     pub sealer: Sealer,
     pub limits: Limits,
@@ -55,6 +57,8 @@ pub struct Endpoint {
     pub labeller: Labeller,
     pub upstream: Arc<Upstream>,
     pub consents: Arc<dyn ConsentSource>,
+    /// The authorization server below `{base_url}/auth/`, in front and broker mode.
+    pub auth: Option<AuthServer>,
     pub resolver: Resolver,
     pub schedule: Schedule,
 }
@@ -76,8 +80,12 @@ impl Generation {
         if let Some(why) = report.and_then(|report| crate::prove::carried_failure(&report.text, policies.epoch())) {
             return Err(BuildError::Policies(why));
         }
-        let endpoints =
+        let identifier = Arc::new(identifier(&config, shared)?);
+        let mut endpoints =
             gateway.endpoints.iter().map(|one| endpoint(one, &gateway, shared)).collect::<Result<Vec<_>, _>>()?;
+        for endpoint in &mut endpoints {
+            endpoint.auth = smart::auth_server(&endpoint.base_url, &config, &identifier, shared)?;
+        }
         let listeners = gateway
             .listeners
             .iter()
@@ -87,7 +95,7 @@ impl Generation {
             number,
             built: shared.clock.now(),
             policies: Arc::new(policies),
-            identifier: identifier(&config, shared)?,
+            identifier,
             endpoints,
             sealer: sealer(&gateway.keys)?,
             limits: Limits {
@@ -134,6 +142,7 @@ fn endpoint(one: &config::Endpoint, gateway: &config::Gateway, shared: &Shared) 
         labeller: labeller(&gateway.labels, &facts_bases)?,
         facts: EndpointFacts { name: one.name.clone(), role, bases: facts_bases.clone() },
         base_path: one.base_path().to_owned(),
+        auth: None,
         base_url,
         authority,
         consents: Arc::new(FetchedConsents::new(fetch, &facts_bases, consents)),
@@ -190,6 +199,7 @@ fn identifier(config: &Config, shared: &Shared) -> Result<Identifier, BuildError
     for (issuer, config) in config.gateway.issuers.iter().zip(configs) {
         issuers.push((config, files::issuer_client(issuer)?));
     }
+    issuers.extend(smart::own_issuers(config)?);
     let nonce_key = files::derived_key(&config.gateway.keys, "dpop nonce")?;
     Ok(Identifier::new(
         issuers,

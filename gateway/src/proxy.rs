@@ -32,9 +32,10 @@ use crate::interpret::interpret;
 use crate::listen::front::FrontRefusal;
 use crate::listen::{Answer, Application, Connection, Request};
 use crate::redact::{Account, Stage};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, base_headers};
 use crate::reload::Live;
 use crate::shared::Shared;
+use crate::smart::request::AuthRequest;
 use record::Journal;
 
 /// The gateway, as its listeners see it.
@@ -100,6 +101,9 @@ impl<'a> Journey<'a> {
         }
         let (endpoint, path) = self.route(request)?;
         self.journal.endpoint(endpoint);
+        if let Some(answer) = self.authorization(endpoint, path, connection, request).await {
+            return Ok(Outcome::Public(answer));
+        }
         let subject = self.stage("identify", self.identify(endpoint, connection, request)).await?;
         self.journal.subject(&subject);
         let interaction = self.measure("interpret", || interpret(endpoint, path, request))?;
@@ -154,6 +158,32 @@ impl<'a> Journey<'a> {
             self.generation.endpoint(authority, &request.path).ok_or(Refusal::from(Reason::UnknownInteraction))?;
         let path = request.path.strip_prefix(endpoint.base_path.as_str()).unwrap_or_default();
         Ok((endpoint, path))
+    }
+
+    /// What the authorization server of the endpoint answers, in the modes that have one. No health data is in it.
+    async fn authorization(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        connection: &Connection,
+        request: &Request,
+    ) -> Option<Answer> {
+        let (auth, path) = (endpoint.auth.as_ref()?, path.strip_prefix("/auth/")?);
+        let asked = AuthRequest {
+            method: &request.method,
+            query: request.query.as_deref(),
+            headers: &request.headers,
+            body: &request.body,
+            peer: connection.peer.as_deref(),
+            now: self.now,
+        };
+        let (head, body) = auth.answer(path, &asked).await?.into_parts();
+        let mut headers = base_headers(self.journal.decision);
+        for name in head.headers.keys() {
+            headers.remove(name);
+        }
+        headers.extend(head.headers);
+        Some(Answer { status: head.status, headers, body, ending: None })
     }
 
     fn admit_address(&self, address: IpAddr) -> Result<(), Refusal> {

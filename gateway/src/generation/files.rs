@@ -97,10 +97,17 @@ pub(super) fn upstream_client(one: &config::Upstream) -> Result<Arc<dyn crate::i
 
 /// A key for one purpose, derived from the first seal key: replicas share it, and a reload keeps it.
 pub(super) fn derived_key(keys: &config::Keys, purpose: &str) -> Result<[u8; 32], BuildError> {
+    let first = keys
+        .seal_files
+        .first()
+        .ok_or_else(|| BuildError::Endpoint { endpoint: "keys".to_owned(), what: "no seal key is named".to_owned() })?;
+    key_from(first, purpose)
+}
+
+/// A key for one purpose, derived from one seal key.
+pub(super) fn key_from(path: &Path, purpose: &str) -> Result<[u8; 32], BuildError> {
     let mut material = purpose.as_bytes().to_vec();
-    if let Some(path) = keys.seal_files.first() {
-        material.push(0);
-        material.extend_from_slice(read_text(path)?.trim().as_bytes());
-    }
+    material.push(0);
+    material.extend_from_slice(read_text(path)?.trim().as_bytes());
     Ok(crate::identify::sha256(&material))
 }

@@ -1,0 +1,145 @@
+//! The authorization servers of a generation: one for each FHIR base, in front and broker mode.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{BuildError, files};
+use crate::config::{self, Config, SmartMode};
+use crate::identify::Identifier;
+use crate::identify::fetch::{Fetch, FetchError, HttpsFetch, Outgoing};
+use crate::identify::issuer::IssuerConfig;
+use crate::identify::partners::{ClientKeys, Partners};
+use crate::shared::Shared;
+use crate::smart::AuthServer;
+use crate::smart::broker::mint::Mint;
+use crate::smart::broker::provider::{Provider, ProviderConfig};
+use crate::smart::broker::{Broker, BrokerParts};
+use crate::smart::client_keys::PublishedKeys;
+use crate::smart::clients::ClientAuthentication;
+use crate::smart::front::{Front, FrontConfig};
+use crate::smart::remote::OwnProof;
+use crate::smart::seal::Seal;
+use crate::smart::signing::{OwnKeys, SigningKey};
+use crate::smart::tokeninfo::TokenInfo;
+use crate::smart::wellknown::auth_base;
+use crate::state::IdentityState;
+
+/// In broker mode the gateway issues tokens itself: its own identity as an issuer, for each endpoint.
+pub(super) fn own_issuers(config: &Config) -> Result<Vec<(IssuerConfig, Arc<dyn Fetch>)>, BuildError> {
+    if config.gateway.smart.mode != SmartMode::Broker {
+        return Ok(Vec::new());
+    }
+    let fetch: Arc<dyn Fetch> = Arc::new(OwnKeys(signing_keys(&config.gateway.keys)?));
+    let mut issuers = Vec::new();
+    for endpoint in &config.gateway.endpoints {
+        let base = endpoint.base_url.base();
+        let mut issuer = IssuerConfig::new(&auth_base(base), &[base]);
+        issuer.jwks_uri = format!("{}/jwks", auth_base(base)).parse().ok();
+        issuers.push((issuer, Arc::clone(&fetch)));
+    }
+    Ok(issuers)
+}
+
+/// The authorization server of the endpoint at `base_url`; none in resource mode.
+pub(super) fn auth_server(
+    base_url: &str,
+    config: &Config,
+    identifier: &Arc<Identifier>,
+    shared: &Shared,
+) -> Result<Option<AuthServer>, BuildError> {
+    let gateway = &config.gateway;
+    let refused = |what: &str| BuildError::Endpoint { endpoint: base_url.to_owned(), what: what.to_owned() };
+    if gateway.smart.mode == SmartMode::Resource {
+        return Ok(None);
+    }
+    let issuer = auth_base(base_url);
+    let info = TokenInfo {
+        issuer: issuer.clone(),
+        clients: ClientAuthentication {
+            partners: Arc::new(config.partners.clone()),
+            published: Arc::new(PublishedKeys::new(published_client(config)?)),
+            replays: Arc::clone(&shared.replays),
+            audiences: vec![format!("{issuer}/token"), issuer.clone()],
+        },
+        identifier: Arc::clone(identifier),
+        revocations: Arc::clone(&shared.revocations),
+        revoke: Arc::new(IdentityState(Arc::clone(&shared.state))),
+    };
+    // A code of one endpoint is none at another: each has its own seal.
+    let mut seal_keys = Vec::new();
+    for path in &gateway.keys.seal_files {
+        seal_keys.push(files::key_from(path, &format!("smart {base_url}"))?);
+    }
+    let seal = Arc::new(Seal::new(&seal_keys).map_err(|_| refused("no seal key"))?);
+    let keys = signing_keys(&gateway.keys)?;
+    if let Some(provider) = &gateway.smart.provider {
+        let secret = files::read_text(&provider.client_secret_file)?.trim_end().to_owned();
+        let ca = provider.ca_file.as_ref().map(|path| files::read(path)).transpose()?;
+        let config = ProviderConfig {
+            issuer: provider.issuer.base().to_owned(),
+            client_id: provider.client_id.clone(),
+            client_secret: secret,
+            fhir_user_claim: "fhirUser".to_owned(),
+            patient_claim: "patient".to_owned(),
+        };
+        let fetch = client(ca.as_deref()).map_err(|what| refused(&what))?;
+        let lifetime = time::Duration::try_from(gateway.smart.access_token_lifetime)
+            .map_err(|_| refused("smart.access_token_lifetime is too long"))?;
+        return Ok(Some(AuthServer::Broker(Box::new(Broker::new(BrokerParts {
+            mint: Mint { issuer: issuer.clone(), base_url: base_url.to_owned(), keys, lifetime },
+            provider: Provider::new(config, format!("{issuer}/callback"), fetch),
+            info,
+            seal,
+            patients: None,
+            nonces: None,
+        })))));
+    }
+    let behind = gateway.issuers.first().ok_or_else(|| refused("smart.mode: front needs an issuer"))?;
+    let config = FrontConfig {
+        base_url: base_url.to_owned(),
+        issuer: behind.issuer.clone(),
+        proof: keys.into_iter().next().map_or(OwnProof::None, |key| OwnProof::PrivateKeyJwt(Arc::new(key))),
+        fetch: files::issuer_client(behind)?,
+        audience: None,
+    };
+    Ok(Some(AuthServer::Front(Box::new(Front::new(config, info, seal)))))
+}
+
+fn signing_keys(keys: &config::Keys) -> Result<Vec<SigningKey>, BuildError> {
+    let mut read = Vec::new();
+    for path in &keys.token_signing_files {
+        let key = SigningKey::from_pem(&files::read(path)?)
+            .map_err(|error| BuildError::Issuer { issuer: path.display().to_string(), what: error.to_string() })?;
+        read.push(key);
+    }
+    Ok(read)
+}
+
+/// What fetches the key sets of partners that publish them, by the system's roots. Where nobody does, nothing does.
+fn published_client(config: &Config) -> Result<Arc<dyn Fetch>, BuildError> {
+    let anybody = config
+        .partners
+        .iter()
+        .filter_map(|partner| config.partners.by_client_id(&partner.partner.client_id))
+        .any(|entry| matches!(entry.keys, ClientKeys::ByUrl(_)));
+    if !anybody {
+        return Ok(Arc::new(Nowhere));
+    }
+    client(None).map_err(|what| BuildError::Issuer { issuer: "partners' jwks_uri".to_owned(), what })
+}
+
+fn client(ca_pem: Option<&[u8]>) -> Result<Arc<dyn Fetch>, String> {
+    let fetch = HttpsFetch::new(&Outgoing { ca_pem, ..Outgoing::default() }).map_err(|error| error.to_string())?;
+    Ok(Arc::new(fetch))
+}
+
+#[derive(Debug)]
+struct Nowhere;
+
+#[async_trait]
+impl Fetch for Nowhere {
+    async fn fetch(&self, _request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, FetchError> {
+        Err(FetchError::NotHttps)
+    }
+}
