@@ -1,12 +1,14 @@
 //! Stage 7: give back only what the permit and the consents allow. What is not understood to its last byte is withheld.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use fhir_profiles::engine::{
-    Document, Level, Notice, Place, RedactError, RedactOptions, Removal, SearchMode, Style, Totals, scan,
+    Document, Level, Notice, Place, RedactError, RedactOptions, Removal, ResourceFacts, SearchMode, Style, Totals, scan,
 };
-use fhir_profiles::ids::{LogicalId, ResourceType};
+use fhir_profiles::ids::{InstanceId, LogicalId, ResourceType};
 use fhir_profiles::interaction::Access;
+use fhir_profiles::label::{Label, LabelSet};
 use fhir_profiles::present::present;
 use fhirwall_policy::partner::Redaction;
 use fhirwall_policy::permit::Permit;
@@ -17,7 +19,7 @@ use crate::audit::Withheld;
 use crate::decide::{Consents, Judgement, Verdicts, patients_of, references_to_resolve};
 use crate::generation::{Endpoint, Generation};
 use crate::refusal::Refusal;
-use crate::resolve::date;
+use crate::resolve::{Known, date};
 use crate::shared::Shared;
 
 /// What may be sent, and what the record says of it.
@@ -152,24 +154,57 @@ impl Stage<'_> {
     }
 
     /// Looks up what the answer refers to, and lets labels spread from there into it.
-    async fn resolve(
-        &self,
-        document: &mut Document<'_>,
-        bases: &[&str],
-    ) -> std::collections::HashMap<fhir_profiles::ids::InstanceId, crate::resolve::Known> {
+    async fn resolve(&self, document: &mut Document<'_>, bases: &[&str]) -> HashMap<InstanceId, Known> {
         let mut wanted = references_to_resolve(document, bases);
         wanted.extend(document.label_sources());
-        if wanted.is_empty() {
+        let binaries = document.binaries();
+        if wanted.is_empty() && binaries.is_empty() {
             return Default::default();
         }
         let fetches = self.generation.config.gateway.limits.fetches_per_request.get();
         let limits = &self.generation.limits;
         let known = self.endpoint.resolver.resolve(&wanted, &self.endpoint.labeller, limits, fetches).await;
-        document.take_over(&|instance| match known.get(instance) {
-            Some(crate::resolve::Known::Facts(facts)) => facts.labels,
-            Some(crate::resolve::Known::Missing) | None => fhir_profiles::label::LabelSet::EMPTY,
+        let owned = self.owned(document, &binaries, &known, bases).await;
+        document.take_over(&|instance| match (owned.get(instance), known.get(instance)) {
+            (Some(labels), _) => *labels,
+            (None, Some(Known::Facts(facts))) => facts.labels,
+            (None, Some(Known::Missing) | None) => LabelSet::EMPTY,
         });
         known
+    }
+
+    /// The labels of each Binary, from the records that it belongs to: what it names itself (`securityContext`), and the
+    /// documents that refer to it. One that belongs to nothing known is of unknown sensitivity.
+    async fn owned(
+        &self,
+        document: &mut Document<'_>,
+        binaries: &[(u32, InstanceId)],
+        known: &HashMap<InstanceId, Known>,
+        bases: &[&str],
+    ) -> HashMap<InstanceId, LabelSet> {
+        let fetches = self.generation.config.gateway.limits.fetches_per_request.get();
+        let mut labels = HashMap::new();
+        for ((at, binary), left) in binaries.iter().zip((0..fetches).rev().map(Some).chain(std::iter::repeat(None))) {
+            let named = document.references_of(*at).filter_map(|reference| reference.on_server(bases));
+            let mut owners: Vec<Arc<ResourceFacts>> = named
+                .filter_map(|instance| match known.get(instance) {
+                    Some(Known::Facts(facts)) => Some(Arc::clone(facts)),
+                    Some(Known::Missing) | None => None,
+                })
+                .collect();
+            owners.extend(referrers_in(document, *at, binary, bases));
+            if left.is_some() {
+                let resolver = &self.endpoint.resolver;
+                owners.extend(resolver.documents_of(binary, &self.endpoint.labeller, &self.generation.limits).await);
+            }
+            let all = owners.iter().fold(LabelSet::EMPTY, |all, owner| all.union(owner.labels));
+            let all = if owners.is_empty() { all.with(Label::UNKNOWN) } else { all };
+            for owner in &owners {
+                document.belongs_to(*at, owner);
+            }
+            labels.insert(binary.clone(), all);
+        }
+        labels
     }
 
     /// The consents of every patient in the answer, labelled or not, so that neither time nor an outage tells who has
@@ -208,6 +243,16 @@ impl Stage<'_> {
             ),
         }
     }
+}
+
+/// The records of the document itself that refer to this Binary.
+fn referrers_in(document: &Document<'_>, at: u32, binary: &InstanceId, bases: &[&str]) -> Vec<Arc<ResourceFacts>> {
+    let others = document.resources().iter().zip(0u32..).filter(|(facts, other)| {
+        *other != at
+            && facts.kind != ResourceType::BUNDLE
+            && document.references_of(*other).any(|reference| reference.on_server(bases) == Some(binary))
+    });
+    others.map(|(facts, _)| Arc::new(facts.clone())).collect()
 }
 
 fn account(document: &Document<'_>, verdicts: &Verdicts, removals: &[Removal], bases: &[&str]) -> Account {

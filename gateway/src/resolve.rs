@@ -11,6 +11,7 @@ use std::sync::Arc;
 use fhir_profiles::engine::{Limits, Place, ResourceFacts, scan};
 use fhir_profiles::ids::{InstanceId, ResourceType};
 use fhir_profiles::labeller::Labeller;
+use fhir_profiles::reference::Reference;
 use quick_cache::sync::Cache;
 use time::{Duration, OffsetDateTime};
 
@@ -88,6 +89,33 @@ impl Resolver {
             }
         }
         found
+    }
+
+    /// The documents that refer to a Binary, as far as the EHR can find them (R4 DocumentReference, search `location`).
+    pub async fn documents_of(
+        &self,
+        binary: &InstanceId,
+        labeller: &Labeller,
+        limits: &Limits,
+    ) -> Vec<Arc<ResourceFacts>> {
+        let location = format!("{}/{}", binary.kind, binary.id.as_str());
+        let request =
+            UpstreamRequest::get("/DocumentReference".to_owned(), format!("location={location}&_count={BATCH}"));
+        let Ok(answer) = self.upstream.exchange(&request).await else { return Vec::new() };
+        let today = date(self.clock.now());
+        let Ok(document) = scan(&answer.body, limits, labeller, &today) else { return Vec::new() };
+        // A server that does not know the parameter may answer with other documents.
+        let refers = |at: u32| {
+            document.references_of(at).any(|reference| match reference {
+                Reference::Relative { instance, .. } => instance == binary,
+                Reference::Absolute { .. } | Reference::Contained(_) | Reference::Urn(_) | Reference::Opaque => false,
+            })
+        };
+        let found =
+            document.resources().iter().zip(0u32..).filter(|(facts, at)| {
+                answer.status == http::StatusCode::OK && facts.place == Place::Entry && refers(*at)
+            });
+        found.map(|(facts, _)| Arc::new(facts.clone())).collect()
     }
 
     /// Forgets an instance: it was written through the gateway.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::document::Document;
-use super::facts::Place;
+use super::facts::{Place, ResourceFacts};
 use super::json::{index, offset};
 use crate::ids::{InstanceId, ResourceType};
 use crate::label::{LabelKind, LabelSet};
@@ -27,6 +27,20 @@ impl Document<'_> {
 
     fn holds(&self, instance: &InstanceId) -> bool {
         self.resources.iter().any(|facts| facts.kind == instance.kind && facts.id.as_ref() == Some(&instance.id))
+    }
+
+    /// The Binaries among the resources, by index. A Binary carries no label and names no patient: it is what the record
+    /// is that it belongs to (R4 binary.html, `securityContext`; DocumentReference.content.attachment).
+    pub fn binaries(&self) -> Vec<(u32, InstanceId)> {
+        let binaries = self.resources.iter().zip(0u32..).filter(|(facts, _)| facts.kind == ResourceType::BINARY);
+        binaries.filter_map(|(facts, at)| Some((at, InstanceId { kind: facts.kind, id: facts.id.clone()? }))).collect()
+    }
+
+    /// Gives a resource the patients of a record that it belongs to.
+    pub fn belongs_to(&mut self, resource: u32, owner: &ResourceFacts) {
+        if let Some(facts) = self.resources.get_mut(index(resource)) {
+            facts.patients.extend(owner.patients.iter().cloned());
+        }
     }
 
     /// Adds labels that were found elsewhere to the records they spread to: `resolved` answers for the instances of

@@ -181,7 +181,8 @@ impl AppProfile {
             .into_iter()
             .filter(|record| match self.basis {
                 "consent" => !record.protected || record.patient == Some("amara-osei"),
-                "patient" => record.patient == Some("amara-osei"),
+                // Who treats her, and where, is in no patient's compartment and open to all.
+                "patient" => record.patient.map_or(!record.protected, |patient| patient == "amara-osei"),
                 _ => {
                     let scope = format!("system/{}.rs", record.kind);
                     !record.protected && self.registered_scopes.contains(&scope.as_str())

@@ -128,6 +128,11 @@ impl Neighbours {
         self.site.audit_dir()
     }
 
+    /// All sample records, as `Type/id`.
+    pub fn records(&self) -> Vec<String> {
+        crate::demo::patients::references().into_iter().map(|record| record.reference).collect()
+    }
+
     /// The three apps.
     pub fn apps(&self) -> [&App; 3] {
         [&self.treatment, &self.research, &self.patient]

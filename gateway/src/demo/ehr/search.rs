@@ -55,7 +55,7 @@ const PARAMETERS: &[(&str, &str, Kind)] = &[
     ("target", "target", Kind::Reference),
     ("entry", "section.entry", Kind::Reference),
     ("item", "entry.item", Kind::Reference),
-    ("source", "source", Kind::Token),
+    ("location", "content.attachment.url", Kind::Token),
 ];
 
 /// Parameters that shape the answer.

@@ -170,7 +170,11 @@ impl Chart<'_> {
             }),
             json!({
                 "resourceType": "Provenance", "id": self.id("provenance"),
-                "target": [self.reference("Condition", "hypertension"), self.reference("Condition", "opioid-use")],
+                "target": [
+                    self.subject(),
+                    self.reference("Condition", "hypertension"),
+                    self.reference("Condition", "opioid-use"),
+                ],
                 "recorded": "2026-03-02T15:00:00Z",
                 "agent": [{"who": {"reference": "Practitioner/ines-okafor"}}],
             }),

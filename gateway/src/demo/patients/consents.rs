@@ -21,7 +21,12 @@ pub(crate) fn revoked(now: OffsetDateTime) -> Value {
 }
 
 pub(super) fn all(now: OffsetDateTime) -> Vec<Value> {
-    vec![consent("amara-consent", "amara-osei", "permit", now), consent("celia-refusal", "celia-moss", "deny", now)]
+    let mut refusal = consent("celia-refusal", "celia-moss", "deny", now);
+    // She refuses what the program wrote, and nothing else: her clinician still learns of her allergy.
+    if let Some(provision) = refusal.get_mut("provision").and_then(Value::as_object_mut) {
+        provision.insert("securityLabel".to_owned(), json!([{"system": ACT_CODE, "code": "42CFRPart2"}]));
+    }
+    vec![given(now), refusal]
 }
 
 fn consent(id: &str, patient: &str, decision: &str, now: OffsetDateTime) -> Value {
