@@ -17,6 +17,7 @@ pub mod report;
 mod seal;
 mod segment;
 mod sign;
+pub mod sinks;
 pub mod verify;
 mod writer;
 
@@ -138,6 +139,8 @@ pub(crate) struct Status {
     pub(crate) records: AtomicU64,
     pub(crate) failures: AtomicU64,
     pub(crate) lost_ends: AtomicU64,
+    /// The last durable record.
+    pub(crate) durable_seq: AtomicU64,
 }
 
 impl AuditLog {
@@ -161,6 +164,7 @@ impl AuditLog {
             records: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             lost_ends: AtomicU64::new(0),
+            durable_seq: AtomicU64::new(0),
         });
         let (heads, head) = watch::channel(None);
         let (patience, queue_bytes) = (config.patience, config.queue_bytes);
@@ -255,6 +259,11 @@ impl AuditLog {
     /// How many records became durable, since the start.
     pub fn records(&self) -> u64 {
         self.status.records.load(Ordering::Relaxed)
+    }
+
+    /// The sequence number of the last durable record.
+    pub fn durable_seq(&self) -> u64 {
+        self.status.durable_seq.load(Ordering::Acquire)
     }
 
     /// How often writing failed, since the start.

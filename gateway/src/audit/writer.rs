@@ -102,6 +102,7 @@ impl Writer {
             number => Some(disk.open(&segment::name(number))?),
         };
         let last_head = clock.now();
+        status.durable_seq.store(place.link.next_seq.saturating_sub(1), Ordering::Release);
         let sealer = sealer(&settings, place.segment)?;
         Ok(Self {
             disk,
@@ -222,6 +223,7 @@ impl Writer {
         self.segment = number;
         self.sealer = sealer;
         self.link = link;
+        self.status.durable_seq.store(link.next_seq.saturating_sub(1), Ordering::Release);
         self.unsigned = self.unsigned.saturating_add(1);
         Ok(())
     }
@@ -287,6 +289,7 @@ impl Writer {
         }
         self.length = self.length.saturating_add(self.buffer.len() as u64);
         self.link = link;
+        self.status.durable_seq.store(link.next_seq.saturating_sub(1), Ordering::Release);
         if gap {
             self.refused = 0;
             self.status.lost_ends.fetch_sub(lost_ends, Ordering::Relaxed);

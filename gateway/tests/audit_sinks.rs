@@ -1,0 +1,163 @@
+//! Sinks are told every record at least once, in order, and a sink that is away holds up nobody.
+#![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use fhirwall::audit::event::Site;
+use fhirwall::audit::sinks::{AlertWebhook, Delivery, FhirEndpoint, NdjsonFile, OtlpLogs, Sink, SinkError};
+use fhirwall::audit::{AuditConfig, AuditLog, AuditRecord, Kind, Record, SigningKey};
+use fhirwall::clock::FixedClock;
+use fhirwall::identify::fetch::{Fetch, FetchError};
+use serde_json::Value;
+
+type Told = Vec<(String, String, Value)>;
+
+/// A server that remembers what it was told, and can be away.
+#[derive(Clone, Debug, Default)]
+struct Server {
+    told: Arc<Mutex<Told>>,
+    away: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Fetch for Server {
+    async fn fetch(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, FetchError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Ok(http::Response::builder().status(503).body(vec![]).unwrap());
+        }
+        let body = serde_json::from_slice(request.body()).unwrap();
+        self.told.lock().unwrap().push((request.method().to_string(), request.uri().to_string(), body));
+        Ok(http::Response::new(vec![]))
+    }
+}
+
+impl Server {
+    fn told(&self) -> Told {
+        self.told.lock().unwrap().clone()
+    }
+}
+
+async fn log(dir: &std::path::Path, disclosures: u32) -> Arc<AuditLog> {
+    let config = AuditConfig { segment_bytes: 2000, ..AuditConfig::new(dir, SigningKey::generate().unwrap().0) };
+    let log = AuditLog::open(config, Arc::new(FixedClock::at(1_767_225_600))).unwrap();
+    for n in 0..disclosures {
+        log.record(disclosure(n)).await.unwrap();
+    }
+    log
+}
+
+fn disclosure(n: u32) -> Record {
+    let (decision, interaction) = (format!("d{n}"), "read".to_owned());
+    let patients = vec![format!("p{n}")];
+    Record::disclosure(AuditRecord { decision, interaction, patients, ..AuditRecord::default() })
+}
+
+async fn drain(delivery: &Delivery) {
+    while delivery.run().await.unwrap() > 0 {}
+}
+
+#[tokio::test]
+async fn a_file_is_told_every_record_once_and_goes_on_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("out.ndjson");
+    let log = log(dir.path(), 600).await;
+    let delivery = || Delivery::new("siem", Box::new(NdjsonFile(file.clone())), Arc::clone(&log));
+    drain(&delivery()).await;
+    log.record(disclosure(600)).await.unwrap();
+    let second = delivery();
+    assert!(second.behind() > 0);
+    drain(&second).await;
+    assert_eq!(second.behind(), 0);
+    let text = fs::read_to_string(&file).unwrap();
+    let seqs: Vec<u64> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["metadata"]["sequence"].as_u64().unwrap())
+        .collect();
+    let expected: Vec<u64> = (1..=log.durable_seq()).collect();
+    assert_eq!(seqs, expected);
+    log.close().await;
+}
+
+#[tokio::test]
+async fn a_sink_that_is_away_is_told_later_and_holds_up_no_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(dir.path(), 3).await;
+    let server = Server::default();
+    let site = Site { name: "north".to_owned(), base_url: "https://fhir.example/fhir".to_owned() };
+    let sink = FhirEndpoint {
+        base_url: "https://audit.example/fhir".to_owned(),
+        site,
+        client: Arc::new(server.clone()),
+        authorization: None,
+    };
+    let delivery = Delivery::new("fhir", Box::new(sink), Arc::clone(&log));
+    server.away.store(true, Ordering::SeqCst);
+    assert!(matches!(delivery.run().await, Err(SinkError::Refused(503))));
+    assert!(log.record(disclosure(3)).await.is_ok());
+    assert!(server.told().is_empty());
+    server.away.store(false, Ordering::SeqCst);
+    drain(&delivery).await;
+    let told = server.told();
+    // For each patient the read and the disclosure, each under its own id.
+    assert_eq!(told.len(), 8);
+    for (method, url, event) in &told {
+        assert_eq!((method.as_str(), event["resourceType"].as_str()), ("PUT", Some("AuditEvent")));
+        assert!(url.ends_with(&format!("/AuditEvent/{}", event["id"].as_str().unwrap())));
+    }
+    log.close().await;
+}
+
+/// Takes what it is told, and then loses the connection once.
+#[derive(Debug)]
+struct TakesAndFails(Server, AtomicBool);
+
+#[async_trait]
+impl Sink for TakesAndFails {
+    async fn deliver(&self, entries: &[fhirwall::audit::read::Entry]) -> Result<(), SinkError> {
+        for entry in entries {
+            self.0.told.lock().unwrap().push((String::new(), entry.hash.clone(), Value::Null));
+        }
+        if self.1.swap(false, Ordering::SeqCst) { Err(SinkError::Refused(500)) } else { Ok(()) }
+    }
+}
+
+#[tokio::test]
+async fn a_doubtful_delivery_is_repeated_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(dir.path(), 2).await;
+    let server = Server::default();
+    let sink = TakesAndFails(server.clone(), AtomicBool::new(true));
+    let delivery = Delivery::new("odd", Box::new(sink), Arc::clone(&log));
+    assert!(delivery.run().await.is_err());
+    let first = server.told();
+    drain(&delivery).await;
+    let told = server.told();
+    assert_eq!(told[first.len()..][..first.len()], first[..]);
+    log.close().await;
+}
+
+#[tokio::test]
+async fn a_collector_gets_log_records_and_people_get_alerts_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(dir.path(), 2).await;
+    let alert = serde_json::json!({"alert": "mass-export", "partner": "app"});
+    log.record(Record::of(Kind::Alert, alert)).await.unwrap();
+    let (collector, people) = (Server::default(), Server::default());
+    let otlp = OtlpLogs { base_url: "https://otel.example".to_owned(), client: Arc::new(collector.clone()) };
+    drain(&Delivery::new("otlp", Box::new(otlp), Arc::clone(&log))).await;
+    let told = collector.told();
+    let (_, url, body) = told.first().unwrap();
+    assert_eq!(url, "https://otel.example/v1/logs");
+    let records = body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap();
+    assert!(records.iter().any(|r| r["attributes"][0]["value"]["stringValue"] == "fhirwall.audit.disclosure"));
+
+    let hook = AlertWebhook { url: "https://pager.example/hook".to_owned(), client: Arc::new(people.clone()) };
+    drain(&Delivery::new("pager", Box::new(hook), Arc::clone(&log))).await;
+    let told = people.told();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told.first().unwrap().2["body"]["alert"], "mass-export");
+    log.close().await;
+}
