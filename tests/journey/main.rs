@@ -10,6 +10,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod changes;
 mod doors;
 mod hidden;
 mod hostile;
