@@ -7,6 +7,7 @@ mod conditions;
 mod entities;
 mod load;
 mod meta;
+mod remembered;
 mod schema;
 mod vocabulary;
 
@@ -18,11 +19,13 @@ use cedar_policy as cedar;
 pub(crate) use entities::Asking;
 pub use load::PolicyProblem;
 pub use meta::{Mode, Obligations, PolicyMeta};
+pub(crate) use remembered::CallerNumber;
 pub use schema::schema_text;
 
 use vocabulary::Vocabulary;
 
-use crate::question::{About, Question, Record, Target};
+use crate::permit::Disclosure;
+use crate::question::{About, Caller, Question, Record, Target};
 use crate::reason::Reason;
 
 /// A loaded, validated, immutable set of policies.
@@ -35,6 +38,7 @@ pub struct PolicySet {
     interact: Slices,
     disclose: Slices,
     reads_time: bool,
+    remembered: remembered::Remembered,
     /// The policies themselves, in file order, for explanation and coverage.
     sources: Vec<cedar::Policy>,
 }
@@ -136,6 +140,26 @@ impl PolicySet {
     /// May verdicts be kept across requests? Not if a policy reads the time: it stands outside every cache key.
     pub const fn verdicts_outlive_the_request(&self) -> bool {
         !self.reads_time
+    }
+
+    /// The number under which verdicts for this caller are kept across requests, if they may be.
+    pub(crate) fn caller_number(&self, caller: &Caller) -> Option<CallerNumber> {
+        if self.verdicts_outlive_the_request() { self.remembered.number(caller) } else { None }
+    }
+
+    /// The verdict kept for this caller and record, or else the one that `ask` gives, which is then kept.
+    pub(crate) fn remembered(
+        &self,
+        caller: Option<CallerNumber>,
+        record: &Record,
+        ask: impl FnOnce() -> Disclosure,
+    ) -> Disclosure {
+        let Some(caller) = caller else { return ask() };
+        self.remembered.verdict(caller, record).unwrap_or_else(|| {
+            let verdict = ask();
+            self.remembered.keep(caller, *record, verdict.clone());
+            verdict
+        })
     }
 
     pub(crate) fn ask_target(&self, asking: &Asking, target: &Target) -> Answer {

@@ -124,7 +124,8 @@ pub fn decide(set: &PolicySet, asked: &Asked<'_>) -> Result<Permit, Denial> {
         policies.extend(answer.policies);
         would_deny.extend(answer.would_deny);
     }
-    let judge = Judge { scopes, reaches, caller, asking, emergency: emergency(asked) };
+    let number = set.caller_number(&caller);
+    let judge = Judge { scopes, reaches, caller, asking, number, emergency: emergency(asked) };
     Ok(Permit::new(set, asked, interaction, judge, &policies, &would_deny))
 }
 

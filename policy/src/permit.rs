@@ -12,7 +12,7 @@ use fhir_profiles::interaction::{Access, Interaction};
 use fhir_profiles::label::{Label, LabelSet};
 use time::OffsetDateTime;
 
-use crate::cedar::{Asking, Obligations, PolicyMeta, PolicySet, Verdict};
+use crate::cedar::{Asking, CallerNumber, Obligations, PolicyMeta, PolicySet, Verdict};
 use crate::consent::{ConsentOutcome, ConsentQuestion, Part2Role};
 use crate::decide::{Asked, EndpointRole};
 use crate::partner::{Part2Basis, Partner, Recipient, Redaction};
@@ -45,6 +45,8 @@ pub(crate) struct Judge {
     pub(crate) reaches: Vec<Reach>,
     pub(crate) caller: Caller,
     pub(crate) asking: Asking,
+    /// The number of the caller's facts, where verdicts outlive the request.
+    pub(crate) number: Option<CallerNumber>,
     /// The patient of a valid emergency claim.
     pub(crate) emergency: Option<LogicalId>,
 }
@@ -235,7 +237,8 @@ impl Permit {
     }
 
     fn remember(&self, set: &PolicySet, memo: &mut Memo, key: Record) -> Disclosure {
-        let remembered = memo.0.entry(key).or_insert_with(|| (self.ask(set, &key), 0));
+        let remembered =
+            memo.0.entry(key).or_insert_with(|| (set.remembered(self.judge.number, &key, || self.ask(set, &key)), 0));
         remembered.1 = remembered.1.saturating_add(1);
         remembered.0.clone()
     }

@@ -32,7 +32,7 @@ pub enum About {
 }
 
 /// The caller and the channel, as policies see them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Caller {
     /// The partner's client id.

@@ -370,6 +370,35 @@ fn an_emergency_opens_one_patient_to_a_clinician_and_ends() {
     assert_eq!(sees(&set, &permit, &part2("A"), &silent), Err(Reason::LabelWithheld));
 }
 
+#[test]
+fn verdicts_outlive_a_request_only_for_the_same_facts_and_only_if_no_policy_reads_the_time() {
+    let set = shipped();
+    assert!(set.verdicts_outlive_the_request());
+    let part2 = facts("Condition", Some("A"), &["42CFRPart2"]);
+    let asked = search("Condition", &[]);
+    let silent = ConsentOutcome::Silent;
+    let mut app = caller(Part2Basis::Program, PurposeOfUse::Treat, &["patient/*.rs"]);
+    for _ in 0..2 {
+        let permit = app.asks(&set, &asked).unwrap();
+        assert_eq!(sees(&set, &permit, &part2, &silent).as_deref(), Ok("program"));
+    }
+    // The same app under another registration is another caller.
+    app.partner.part2.basis = Part2Basis::None;
+    let permit = app.asks(&set, &asked).unwrap();
+    assert_eq!(sees(&set, &permit, &part2, &silent), Err(Reason::LabelWithheld));
+
+    let by_day = r#"@id("by-day") @cites("x") @says("Not in 2027.") @reason("label-withheld")
+        forbid (principal, action == Action::"disclose", resource)
+        when { context.time >= datetime("2027-01-01T00:00:00Z") };"#;
+    let files = PolicySet::shipped_files().iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+    let files: Vec<(String, String)> = files.chain([("by-day.cedar".to_owned(), by_day.to_owned())]).collect();
+    let set = PolicySet::load(&files).unwrap_or_else(|problems| panic!("{problems:?}"));
+    assert!(!set.verdicts_outlive_the_request());
+    app.partner.part2.basis = Part2Basis::Program;
+    let permit = app.asks(&set, &asked).unwrap();
+    assert_eq!(sees(&set, &permit, &part2, &silent).as_deref(), Ok("program"));
+}
+
 #[track_caller]
 fn does_not_load(text: &str, expected: &str) {
     let problems = PolicySet::load(&[("x.cedar".into(), text.into())]).unwrap_err();

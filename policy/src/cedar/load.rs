@@ -72,6 +72,7 @@ pub(super) fn load(files: &[(String, String)]) -> Result<PolicySet, Vec<PolicyPr
         (Ok(_), Ok(_)) => return Err(problems),
     };
     Ok(PolicySet {
+        remembered: super::remembered::Remembered::default(),
         sources: policies.iter().map(|read| read.policy.clone()).collect(),
         epoch: digest(files.iter().flat_map(|(name, text)| [name.as_str(), text.as_str()]).chain([text.as_str()])),
         vocabulary,
