@@ -197,3 +197,48 @@ fn assembled<'a>(policies: impl Iterator<Item = &'a Policy>) -> Result<Cedar, Fa
 fn unusable<E: core::fmt::Display>(what: &str) -> impl Fn(E) -> Failure {
     move |error| Failure::Unusable(format!("{what}: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shipped(altered: impl Fn(&str) -> String) -> PolicySet {
+        let files: Vec<(String, String)> =
+            PolicySet::shipped_files().iter().map(|(name, text)| ((*name).to_owned(), altered(text))).collect();
+        PolicySet::load(&files).unwrap()
+    }
+
+    fn invariants() -> Vec<(String, String)> {
+        super::super::SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    }
+
+    /// `None` where there is no solver, which is said.
+    fn proved(set: &PolicySet) -> Option<Report> {
+        match prove(set, &invariants()) {
+            Ok(report) => Some(report),
+            Err(Failure::NoSolver(remedy)) => {
+                eprintln!("skipped: {remedy}");
+                None
+            }
+            Err(Failure::Unusable(problem)) => panic!("{problem}"),
+        }
+    }
+
+    #[test]
+    fn the_shipped_set_is_proved() {
+        let Some(report) = proved(&shipped(str::to_owned)) else { return };
+        let failed: Vec<String> =
+            report.proofs.iter().filter(|proof| !proof.holds()).map(ToString::to_string).collect();
+        assert!(failed.is_empty(), "{}", failed.join("\n"));
+        assert!(report.proofs.len() >= 17);
+    }
+
+    #[test]
+    fn a_weakened_set_is_refuted_with_a_request_that_the_policies_permit() {
+        let weakened = shipped(|text| text.replace("unless { resource.notes_consent };", "unless { context.mtls };"));
+        let Some(report) = proved(&weakened) else { return };
+        let notes = report.proofs.iter().find(|proof| proof.id == "notes-never-by-general-consent").unwrap();
+        let shown = notes.broken_by.as_ref().unwrap().to_string();
+        assert!(shown.contains("PSYTHPN") || shown.contains("HIPAAPsyNotes"), "{shown}");
+    }
+}
