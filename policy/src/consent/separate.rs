@@ -128,14 +128,16 @@ fn lacking_element(elements: Part2Elements, terms: &Terms, path: &[&Rule]) -> Op
         return Some(Lack::Description);
     }
     let named = path.iter().any(|rule| rule.actors.iter().any(|actor| actor.role == Role::Recipient));
-    if !named && !(tpo && elements.recipient == RecipientNamed::UnlessTpo) {
+    let recipient_waived = tpo && elements.recipient == RecipientNamed::UnlessTpo;
+    if !named && !recipient_waived {
         return Some(Lack::Recipient);
     }
     if path.iter().all(|rule| rule.purposes.is_empty()) {
         return Some(Lack::Purpose);
     }
     let expires = path.iter().any(|rule| rule.period.is_some_and(|p| matches!(p.end, Bound::At(_))));
-    if !expires && !(tpo && elements.expiry == Expiry::UnlessTpo) {
+    let expiry_waived = tpo && elements.expiry == Expiry::UnlessTpo;
+    if !expires && !expiry_waived {
         return Some(Lack::Expiry);
     }
     let verified = terms.verified == Some(true);

@@ -111,7 +111,7 @@ impl<'a> Walk<'_, 'a> {
         let certain = unmet == 0 && weighed.iter().all(|(_, m)| *m == Match::Yes);
         match inner {
             Decision::Permit(_) if !certain => Decision::Silent,
-            inner => inner,
+            inner @ (Decision::Permit(_) | Decision::Deny | Decision::Silent) => inner,
         }
     }
 
