@@ -1,6 +1,9 @@
 //! Consents and questions, with the outcome that each must have and why.
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
     clippy::wildcard_enum_match_arm,
     unreachable_pub,
     reason = "tests may stop at the first surprise"

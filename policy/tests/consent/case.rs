@@ -273,7 +273,7 @@ impl Ask {
         let now = OffsetDateTime::parse(&self.now, &Rfc3339).unwrap();
         let mut question =
             ConsentQuestion::new(&patient, &to, purpose, labels(&self.labels), self.kind.parse().unwrap(), now);
-        let instance: Option<InstanceId> = self.instance.as_deref().map(|text| instance(text));
+        let instance: Option<InstanceId> = self.instance.as_deref().map(instance);
         let time = self.time.as_ref().map(|[start, end]| TimeSpan::period(start.as_deref(), end.as_deref()).unwrap());
         let codes = self.codes.as_ref().map(|codes| codes.iter().map(|c| code(c)).collect::<Vec<_>>());
         let parse = |list: &Vec<String>| list.iter().map(|text| Reference::parse(text)).collect::<Vec<_>>();
