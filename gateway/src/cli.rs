@@ -20,6 +20,9 @@ use clap::{Parser, Subcommand};
 #[derive(Parser, Debug)]
 #[command(name = "fhirwall", version, about, long_about = None)]
 pub struct Cli {
+    /// Print without colour, also where the terminal has it.
+    #[arg(long, global = true)]
+    no_color: bool,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -63,6 +66,9 @@ pub mod exit {
 impl Cli {
     /// Runs the verb.
     pub fn run(self) -> ExitCode {
+        if self.no_color {
+            anstream::ColorChoice::Never.write_global();
+        }
         match self.verb {
             Verb::Audit(args) => audit::run(args),
             Verb::Certs(args) => certs::run(args),
