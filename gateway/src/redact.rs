@@ -9,7 +9,6 @@ use fhir_profiles::engine::{
 use fhir_profiles::ids::{InstanceId, LogicalId, ResourceType};
 use fhir_profiles::interaction::Access;
 use fhir_profiles::label::{Label, LabelSet};
-use fhir_profiles::present::present;
 use fhirwall_policy::partner::Redaction;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
@@ -131,10 +130,7 @@ impl Stage<'_> {
             Ok(redacted) => {
                 let mut account = account(&document, &verdicts, &redacted.removals, &bases);
                 account.disclose(&document, &redacted.disclosed, &bases);
-                match self.presented(redacted.body) {
-                    Ok(body) => Ok(Shown { body, account }),
-                    Err(refusal) => Err((refusal, account)),
-                }
+                Ok(Shown { body: redacted.body, account })
             }
             Err(RedactError::RootWithheld { removals }) => {
                 let account = account(&document, &verdicts, &removals, &bases);
@@ -144,13 +140,6 @@ impl Stage<'_> {
                 Err((refusal, account))
             }
         }
-    }
-
-    /// `_elements` and `_summary`, of what is left: the EHR was not asked to leave anything out.
-    fn presented(&self, body: Vec<u8>) -> Result<Vec<u8>, Refusal> {
-        let Some(presentation) = self.permit.interaction().presentation() else { return Ok(body) };
-        let cut = present(&body, presentation).map_err(|_| Refusal::from(Reason::UpstreamUnintelligible))?;
-        Ok(cut.map_or(body, String::into_bytes))
     }
 
     /// Looks up what the answer refers to, and lets labels spread from there into it.

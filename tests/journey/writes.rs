@@ -122,6 +122,25 @@ async fn an_update_puts_stored_labels_back_and_carries_the_judged_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_writer_adds_no_label_and_may_claim_a_profile() {
+    let stage = Stage::set().await;
+    let security =
+        json!({"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "V"}]});
+    for meta in [security, json!({"tag": [{"system": "urn:x", "code": "program"}]})] {
+        let mut labelled = observation("amara-osei");
+        labelled["meta"] = meta;
+        stage.neighbours().ehr.forget();
+        let reply = stage.write(Method::POST, "/Observation", JSON, &[], &labelled).await;
+        assert_eq!(reply.status, 403, "{}", reply.text());
+        assert_eq!(stage.asked(), Vec::<String>::new());
+    }
+    let mut profiled = observation("amara-osei");
+    profiled["meta"] = json!({"profile": ["http://hl7.org/fhir/us/core/StructureDefinition/us-core-heart-rate"]});
+    let reply = stage.write(Method::POST, "/Observation", JSON, &[], &profiled).await;
+    assert_eq!(reply.status, 201, "{}", reply.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_patch_cannot_remove_or_lower_a_label() {
     let stage = Stage::set().await;
     for patch in [
