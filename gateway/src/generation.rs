@@ -3,8 +3,9 @@
 mod files;
 mod smart;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use fhir_profiles::engine::Limits;
 use fhir_profiles::label::{Label, LabelKind};
 use fhir_profiles::labeller::{LabelMapping, Labeller, LabellerConfig};
@@ -61,6 +62,8 @@ pub struct Endpoint {
     pub auth: Option<AuthServer>,
     pub resolver: Resolver,
     pub schedule: Schedule,
+    /// The CapabilityStatement of this generation, once somebody has asked for it.
+    pub capabilities: OnceLock<Bytes>,
 }
 
 impl Generation {
@@ -149,6 +152,7 @@ fn endpoint(one: &config::Endpoint, gateway: &config::Gateway, shared: &Shared) 
         resolver: Resolver::new(Arc::clone(&upstream), Arc::clone(&shared.clock)),
         upstream,
         schedule: Schedule::default(),
+        capabilities: OnceLock::new(),
     })
 }
 

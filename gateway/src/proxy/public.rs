@@ -54,7 +54,9 @@ pub(super) fn document(generation: &Generation, request: &Request, decision: Uui
                 return Some(json(decision, JSON, &document));
             }
             Some(CAPABILITIES) if acceptable(request) => {
-                return Some(json(decision, FHIR_JSON, &capabilities(generation, endpoint)));
+                let written =
+                    endpoint.capabilities.get_or_init(|| capabilities(generation, endpoint).to_string().into());
+                return Some(document_of(decision, FHIR_JSON, written.clone()));
             }
             Some(_) | None => {}
         }
@@ -111,9 +113,13 @@ fn acceptable(request: &Request) -> bool {
 }
 
 fn json(decision: Uuid, content_type: HeaderValue, document: &Value) -> Answer {
+    document_of(decision, content_type, Bytes::from(document.to_string()))
+}
+
+fn document_of(decision: Uuid, content_type: HeaderValue, body: Bytes) -> Answer {
     let mut headers = base_headers(decision);
     headers.insert(CONTENT_TYPE, content_type);
-    Answer { status: StatusCode::OK, headers, body: Bytes::from(document.to_string()), ending: None }
+    Answer { status: StatusCode::OK, headers, body, ending: None }
 }
 
 fn capabilities(generation: &Generation, endpoint: &Endpoint) -> Value {
