@@ -8,6 +8,7 @@
 
 mod broker;
 mod clients;
+mod conformance;
 mod front;
 mod keys;
 mod opaque;
