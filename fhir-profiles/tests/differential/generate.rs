@@ -39,7 +39,7 @@ pub(crate) fn document(seed: u64) -> String {
         6 => generator.parameters(),
         _ => generator.resource(false),
     };
-    if seed % 5 == 0 { serde_json::to_string_pretty(&root).unwrap() } else { root.to_string() }
+    if seed.is_multiple_of(5) { serde_json::to_string_pretty(&root).unwrap() } else { root.to_string() }
 }
 
 struct Generator {

@@ -89,7 +89,7 @@ fn agree(document: &str, labeller: &Labeller, style: Style, full: bool, seed: u6
     let got = engine(document, labeller, &options);
     let parsed = got.as_deref().map(|body| serde_json::from_slice::<Value>(body).expect("the output is JSON"));
     if parsed != expected {
-        let text = |v: &Option<Value>| v.as_ref().map_or("(nothing)".to_owned(), Value::to_string);
+        let text = |v: &Option<Value>| v.as_ref().map_or_else(|| "(nothing)".to_owned(), Value::to_string);
         panic!(
             "seed {seed} {style:?} full={full}\ninput  {document}\nengine {}\nmodel  {}",
             text(&parsed),
@@ -114,8 +114,8 @@ fn the_engine_agrees_with_the_plain_reading() {
     let mut withheld = 0u64;
     for seed in start..start + cases {
         let document = generate::document(seed);
-        let style = if seed % 2 == 0 { Style::Silent } else { Style::Marked };
-        agree(&document, &labeller, style, seed % 3 == 0, seed);
+        let style = if seed.is_multiple_of(2) { Style::Silent } else { Style::Marked };
+        agree(&document, &labeller, style, seed.is_multiple_of(3), seed);
 
         let scanned = scan(document.as_bytes(), &Limits::default(), &labeller, generate::TODAY).unwrap();
         let everything = scanned.redact(&All, &RedactOptions::verbatim(style)).unwrap();

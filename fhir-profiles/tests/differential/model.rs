@@ -27,9 +27,7 @@ pub(crate) fn redact(document: &Value, marked: bool, full: bool) -> Option<Value
         let more = found.gone.into_inner();
         let before = model.hidden.len();
         model.hidden.extend(more);
-        if shown.is_none() {
-            return None;
-        }
+        shown.as_ref()?;
         if model.hidden.len() == before {
             return shown;
         }
@@ -285,7 +283,7 @@ fn references(value: &Value) -> Vec<String> {
                 }
                 map.values().for_each(|member| walk(member, out, false));
             }
-            _ => {}
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {}
         }
     }
     let mut out = Vec::new();
@@ -300,7 +298,7 @@ fn has_listed_code(value: &Value) -> bool {
             Value::Object(map) if root || !map.contains_key("resourceType") => {
                 map.get("code").is_some_and(|code| code == "F11.20") || map.values().any(|member| walk(member, false))
             }
-            _ => false,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => false,
         }
     }
     walk(value, true)
@@ -543,10 +541,10 @@ impl Pass<'_, '_> {
             }
         };
         match kind {
-            "Extension" => {
-                if fates.iter().any(|(name, left)| left.gone && (name.starts_with("value") || name == "extension")) {
-                    return false;
-                }
+            "Extension"
+                if fates.iter().any(|(name, left)| left.gone && (name.starts_with("value") || name == "extension")) =>
+            {
+                return false;
             }
             "Bundle.entry" if gone(fates, "resource") => return false,
             "Parameters.parameter" | "Parameters.parameter.part" if fates.values().any(|left| left.gone) => {

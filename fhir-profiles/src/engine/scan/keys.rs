@@ -1,7 +1,9 @@
 //! No member name twice in one object: two readers would take two different values.
 
+use std::borrow::Cow;
+
 use crate::engine::ScanError;
-use crate::engine::json::{Cursor, Text};
+use crate::engine::json::{Cursor, Text, index};
 
 /// Objects with more members than this are looked at once, sorted, when they end.
 const MANY: usize = 48;
@@ -9,7 +11,8 @@ const MANY: usize = 48;
 /// The member names of all objects that are open.
 #[derive(Default)]
 pub(super) struct Keys {
-    names: Vec<(u32, Text)>,
+    /// (hash, where the name starts): what it is, is read again in the rare case that it matters.
+    names: Vec<(u32, u32)>,
 }
 
 /// One open object.
@@ -31,13 +34,13 @@ impl Keys {
         let bit = 1 << (hash & 63);
         if frame.seen.get() & bit != 0 {
             let earlier = self.names.get(frame.start..).unwrap_or_default();
-            let twin = |(other, text): &(u32, Text)| *other == hash && cursor.decoded(*text) == cursor.decoded(name);
+            let twin = |(other, start): &(u32, u32)| *other == hash && name_at(cursor, *start) == cursor.decoded(name);
             if earlier.len() <= MANY && earlier.iter().any(twin) {
                 return Err(ScanError::DuplicateMember);
             }
         }
         frame.seen.set(frame.seen.get() | bit);
-        self.names.push((hash, name));
+        self.names.push((hash, name.span.start));
         Ok(())
     }
 
@@ -48,7 +51,7 @@ impl Keys {
                 .get(frame.start..)
                 .unwrap_or_default()
                 .iter()
-                .map(|(_, name)| cursor.decoded(*name))
+                .map(|(_, start)| name_at(cursor, *start))
                 .collect();
             names.sort_unstable();
             if names.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
@@ -58,6 +61,14 @@ impl Keys {
         self.names.truncate(frame.start);
         Ok(())
     }
+}
+
+/// The name that starts here.
+#[cold]
+fn name_at<'a>(cursor: &Cursor<'a>, start: u32) -> Cow<'a, str> {
+    let mut again = Cursor::new(cursor.text);
+    again.at = index(start).saturating_sub(1);
+    again.string().map(|name| again.decoded(name)).unwrap_or_default()
 }
 
 /// Length, first and last bytes: enough to tell the members of one FHIR object apart.
