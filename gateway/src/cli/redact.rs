@@ -227,13 +227,21 @@ impl Redactor {
     fn permit(&self, document: &Document<'_>) -> Result<Option<Permit>, String> {
         let bases: Vec<&str> = self.endpoint.bases.iter().map(String::as_str).collect();
         let first = document.resources().iter().flat_map(|facts| patients_of(facts, &bases)).next();
-        let subject = self.subject(self.patient.as_ref().or(first));
+        // Scopes count in their own context only: a patient's, a practitioner's, or no user's at all.
+        let practitioner = Reference::parse("Practitioner/offline");
+        let subjects = [
+            self.subject(self.patient.as_ref().or(first), None),
+            self.subject(None, Some(practitioner)),
+            self.subject(None, None),
+        ];
         let mut kinds: Vec<ResourceType> = document.resources().iter().map(|facts| facts.kind).collect();
         kinds.sort();
         kinds.dedup();
         let mut refused = String::from("nothing in the input is a record");
-        for kind in kinds.into_iter().filter(|kind| *kind != ResourceType::BUNDLE) {
-            let id: LogicalId = "any".parse().map_err(|_| "no id")?;
+        let id: LogicalId = "any".parse().map_err(|_| "no id")?;
+        let records = kinds.into_iter().filter(|kind| *kind != ResourceType::BUNDLE);
+        for (kind, subject) in records.flat_map(|kind| subjects.iter().map(move |subject| (kind, subject))) {
+            let id = id.clone();
             let interaction = Interaction::Read { kind, id, presentation: Default::default() };
             let asked = Asked {
                 subject: &subject,
@@ -253,7 +261,7 @@ impl Redactor {
         Ok(None)
     }
 
-    fn subject(&self, patient: Option<&LogicalId>) -> Subject {
+    fn subject(&self, patient: Option<&LogicalId>, fhir_user: Option<Reference>) -> Subject {
         let sole = match self.partner.purposes_of_use.as_slice() {
             [purpose] => Some(*purpose),
             _ => None,
@@ -261,7 +269,7 @@ impl Redactor {
         Subject {
             issuer: "offline".into(),
             sub: Arc::clone(&self.partner.client_id),
-            fhir_user: None,
+            fhir_user,
             patient: patient.cloned(),
             scopes: self.partner.scopes.clone().into(),
             purpose: self.purpose.or(sole),
