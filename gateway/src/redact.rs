@@ -246,8 +246,15 @@ fn referrers_in(document: &Document<'_>, at: u32, binary: &InstanceId, bases: &[
 
 fn account(document: &Document<'_>, verdicts: &Verdicts, removals: &[Removal], bases: &[&str]) -> Account {
     let mut withheld: Vec<Withheld> = Vec::new();
+    // What permitted, and what forbade.
+    let mut policies = verdicts.policies.clone();
     for removal in removals.iter().filter(|removal| removal.rule.is_some()) {
         let rule = removal.rule.and_then(|rule| verdicts.rule(rule));
+        for policy in rule.iter().flat_map(|rule| rule.policies.iter()) {
+            if !policies.contains(policy) {
+                policies.push(policy.clone());
+            }
+        }
         let rule = rule.map_or("unjudged", |rule| rule.reason.code());
         let labels: Vec<String> = removal.labels.iter().map(|label| label.code().to_owned()).collect();
         match withheld.iter_mut().find(|known| known.rule == rule && known.labels == labels) {
@@ -265,7 +272,7 @@ fn account(document: &Document<'_>, verdicts: &Verdicts, removals: &[Removal], b
     Account {
         patients,
         withheld,
-        policies: verdicts.policies.clone(),
+        policies,
         consents: verdicts.consents.clone(),
         reduced: removals
             .iter()

@@ -18,7 +18,8 @@ impl Guide<'_> {
         let search = self.decision(&self.withheld.clone()).await?;
         self.told(&search.json());
         let withheld = search.json().get("withheld").and_then(Value::as_array).map_or(0, Vec::len);
-        self.screen.check("it tells what was withheld, under which rule and law", withheld > 0);
+        let law = search.text().contains("part2-lawful-basis");
+        self.screen.check("it tells what was withheld, under which rule and law", withheld > 0 && law);
         let text = search.text();
         let secret = self.world.treatment.token.rsplit('.').next().unwrap_or("?");
         let content = ["Vale", "pioid", "F11", secret].iter().any(|word| text.contains(word));
