@@ -181,7 +181,7 @@ impl<'a> At<'a> {
             let Some(value) = (self.source.env)(name) else {
                 return self.refuse(
                     format!("the environment has no variable `{name}`"),
-                    format!("set {name} for the gateway's process, or write the value here"),
+                    format!("set {name} for the gateway's process"),
                 );
             };
             out.push_str(&value);
