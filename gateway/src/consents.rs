@@ -109,9 +109,12 @@ impl UpstreamFetch for Upstream {
             Ok(answer) if answer.status == StatusCode::OK => Ok(answer.body),
             Ok(_) | Err(UpstreamFailure::TooLarge | UpstreamFailure::Unintelligible) => Err(FetchFailed::Unusable),
             Err(UpstreamFailure::TimedOut) => Err(FetchFailed::TimedOut),
-            Err(UpstreamFailure::Unreachable | UpstreamFailure::Credential | UpstreamFailure::Unavailable { .. }) => {
-                Err(FetchFailed::Unreachable)
-            }
+            Err(
+                UpstreamFailure::Unreachable
+                | UpstreamFailure::Credential
+                | UpstreamFailure::NoRoom
+                | UpstreamFailure::Unavailable { .. },
+            ) => Err(FetchFailed::Unreachable),
         }
     }
 }

@@ -16,6 +16,7 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LAST_MODIFIED, LOCATION, RETRY_AFTER,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body::Body as _;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -23,6 +24,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use tokio::time::timeout;
+
+use crate::admit::{Admission, BytesInFlight};
 
 /// The gateway's own credential at the EHR, as an `Authorization` value. Never the client's.
 #[async_trait]
@@ -74,6 +77,8 @@ pub struct UpstreamAnswer {
     pub etag: Option<String>,
     pub last_modified: Option<String>,
     pub location: Option<String>,
+    /// The room in memory that the body takes; given back with the answer.
+    pub room: Option<Arc<BytesInFlight>>,
 }
 
 /// Why there is no answer to judge.
@@ -88,6 +93,8 @@ pub enum UpstreamFailure {
     Unintelligible,
     /// The EHR refused the gateway's own credential, or none could be had.
     Credential,
+    /// There is no room in memory for its answer.
+    NoRoom,
     /// In maintenance: `Retry-After` seconds, where it said so.
     Unavailable {
         retry_after: Option<Duration>,
@@ -103,6 +110,8 @@ pub struct Upstream {
     timeout: Duration,
     response_bytes: usize,
     credential: Arc<dyn UpstreamCredential>,
+    /// Where room for answers is taken; `None` takes none.
+    admission: Option<Arc<Admission>>,
 }
 
 impl fmt::Debug for Upstream {
@@ -136,7 +145,14 @@ impl Upstream {
             .retry_canceled_requests(false)
             .build(connector);
         let bases = bases.into_iter().map(|base| base.trim_end_matches('/').to_owned()).collect();
-        Self { client, bases, next: AtomicUsize::new(0), timeout, response_bytes, credential }
+        Self { client, bases, next: AtomicUsize::new(0), timeout, response_bytes, credential, admission: None }
+    }
+
+    /// Takes room for each answer's body before it is read (rule 13).
+    #[must_use]
+    pub fn within(mut self, admission: Arc<Admission>) -> Self {
+        self.admission = Some(admission);
+        self
     }
 
     /// The bases that the EHR may use for itself in its answers.
@@ -195,6 +211,7 @@ impl Upstream {
         let (head, body) = answer.into_parts();
         decode::acceptable(head.status, &head.headers)?;
         let encoding = decode::encoding(&head.headers)?;
+        let room = self.room(body.size_hint().exact(), encoding).await?;
         let collected = Limited::new(body, self.response_bytes).collect().await.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {
                 UpstreamFailure::TooLarge
@@ -213,7 +230,24 @@ impl Upstream {
             etag: text(ETAG),
             last_modified: text(LAST_MODIFIED),
             location: text(LOCATION),
+            room,
         })
+    }
+
+    /// As much room as the body says it needs; all that an answer may have, where it does not say or is packed.
+    async fn room(
+        &self,
+        length: Option<u64>,
+        encoding: decode::Encoding,
+    ) -> Result<Option<Arc<BytesInFlight>>, UpstreamFailure> {
+        let Some(admission) = &self.admission else { return Ok(None) };
+        let limit = u64::try_from(self.response_bytes).unwrap_or(u64::MAX);
+        let wanted = match encoding {
+            decode::Encoding::Identity => length.unwrap_or(limit).min(limit),
+            decode::Encoding::Gzip => limit,
+        };
+        let room = admission.hold_bytes(wanted).await.map_err(|_| UpstreamFailure::NoRoom)?;
+        Ok(Some(Arc::new(room)))
     }
 }
 

@@ -124,13 +124,9 @@ fn endpoint(one: &config::Endpoint, gateway: &config::Gateway, shared: &Shared) 
     let tls = files::upstream_tls(&one.upstream, &format!("endpoint {}", one.name))?;
     let response_bytes = gateway.limits.response_bytes.bytes();
     let bases: Vec<String> = one.upstream.urls.iter().map(|url| url.base().to_owned()).collect();
-    let upstream = Arc::new(Upstream::new(
-        tls,
-        bases.clone(),
-        one.upstream.timeout,
-        response_bytes,
-        credential(&one.upstream, shared).map_err(|what| refused(&what))?,
-    ));
+    let credential = credential(&one.upstream, shared).map_err(|what| refused(&what))?;
+    let upstream = Upstream::new(tls, bases.clone(), one.upstream.timeout, response_bytes, credential);
+    let upstream = Arc::new(upstream.within(Arc::clone(&shared.admission)));
     let base_url = one.base_url.base().to_owned();
     let host = one.base_url.host_str().ok_or_else(|| refused("base_url has no host"))?;
     let authority = one.base_url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use fhir_profiles::ids::InstanceId;
 use fhir_profiles::interaction::Interaction;
 use fhirwall_policy::decide::{Asked, Risk, decide};
 use fhirwall_policy::partner::Redaction;
@@ -25,7 +26,7 @@ use uuid::Uuid;
 
 use crate::admit::Admitted;
 use crate::audit::{AuditUnavailable, Record};
-use crate::forward::{UpstreamAnswer, UpstreamFailure};
+use crate::forward::{UpstreamAnswer, UpstreamFailure, UpstreamRequest};
 use crate::generation::{Endpoint, Generation};
 use crate::identify::Presented;
 use crate::interpret::interpret;
@@ -127,6 +128,9 @@ impl<'a> Journey<'a> {
         }
         let upstream = page::upstream_request(&permit, cursor).ok_or(Reason::UnsupportedInteraction)?;
         let _room = self.room().await?;
+        if let Some(instance) = page::versions_of(permit.interaction()) {
+            self.current(&stage, &instance).await?;
+        }
         let answer = self.stage("forward", endpoint.upstream.exchange(&upstream)).await.map_err(failure)?;
         check_status(&answer)?;
         let judged = self.stage("redact", stage.judge(&answer.body)).await?;
@@ -149,6 +153,26 @@ impl<'a> Journey<'a> {
             served.headers.insert(http::header::ETAG, tag);
         }
         Ok(Outcome::Disclosure(served))
+    }
+
+    /// Older versions of a record are shown only to those who may see it as it is now, whole: a label that came later
+    /// guards them too, and what was deleted stays hidden (attack case 24).
+    async fn current(&mut self, stage: &Stage<'_>, instance: &InstanceId) -> Result<(), Refusal> {
+        let upstream = UpstreamRequest::get(format!("/{}", instance.relative()), "");
+        let answer = self.stage("forward", stage.endpoint.upstream.exchange(&upstream)).await.map_err(failure)?;
+        check_status(&answer)?;
+        let judged = self.stage("redact", stage.judge(&answer.body)).await?;
+        match stage.write(judged, |_, _| None) {
+            Ok(shown) if !shown.account.reduced => Ok(()),
+            Ok(shown) => {
+                self.journal.account(shown.account);
+                Err(Refusal::from(Reason::LabelWithheld))
+            }
+            Err((refusal, account)) => {
+                self.journal.account(account);
+                Err(refusal)
+            }
+        }
     }
 
     /// Finds the endpoint by host and path. Nothing else is served on a data listener.
@@ -334,6 +358,7 @@ impl<'a> Journey<'a> {
 fn failure(failure: UpstreamFailure) -> Refusal {
     match failure {
         UpstreamFailure::Unavailable { retry_after } => Refusal { retry_after, ..Refusal::from(Reason::UpstreamBusy) },
+        UpstreamFailure::NoRoom => Refusal::from(Reason::Overloaded),
         UpstreamFailure::TooLarge | UpstreamFailure::Unintelligible => Refusal::from(Reason::UpstreamUnintelligible),
         UpstreamFailure::Unreachable | UpstreamFailure::TimedOut | UpstreamFailure::Credential => {
             Refusal::from(Reason::UpstreamUnavailable)

@@ -50,3 +50,21 @@ async fn a_hidden_record_reads_like_a_missing_one() {
     };
     assert_eq!(shape(&hidden), shape(&missing));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_version_is_guarded_by_the_labels_of_today() {
+    let stage = Stage::set().await;
+    let id = "bruno-hypertension";
+    let version = |resource: &serde_json::Value| resource["meta"]["versionId"].as_str().unwrap().to_owned();
+    let before = stage.neighbours().ehr.resource("Condition", id).unwrap();
+    let old = format!("/Condition/{id}/_history/{}", version(&before));
+    assert_eq!(stage.treatment(&old).await.status, 200);
+    let mut labelled = before.clone();
+    labelled["meta"]["security"] = serde_json::json!([
+        {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "42CFRPart2"}
+    ]);
+    stage.neighbours().ehr.put(labelled);
+    for below in [&old, &format!("/Condition/{id}/_history"), &format!("/Condition/{id}")] {
+        assert_eq!(stage.treatment(below).await.status, 404, "{below}");
+    }
+}

@@ -1,6 +1,8 @@
 //! Pages: an EHR's links become links that only this caller can follow, and are decided anew when followed.
 
+use fhir_profiles::ids::InstanceId;
 use fhir_profiles::interaction::{Interaction, Method as UpstreamMethod, RequestParts, interpret};
+use fhir_profiles::operation::Operation;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
 use fhirwall_policy::subject::Subject;
@@ -76,6 +78,16 @@ impl Journey<'_> {
     }
 }
 
+/// The record whose versions are asked for.
+pub(super) fn versions_of(interaction: &Interaction) -> Option<InstanceId> {
+    match interaction {
+        Interaction::Vread { kind, id, .. } | Interaction::HistoryInstance { kind, id, .. } => {
+            Some(InstanceId { kind: *kind, id: id.clone() })
+        }
+        _ => None,
+    }
+}
+
 /// The client's own request line: path below the base, and its parameters as it gave them.
 fn client_target(interaction: &Interaction) -> Option<(String, String)> {
     let upstream = interaction.upstream()?;
@@ -102,6 +114,13 @@ fn below_base(url: &str, bases: &[String]) -> Option<(String, String)> {
 pub(super) fn upstream_request(permit: &Permit, cursor: Option<Cursor>) -> Option<UpstreamRequest> {
     if let Some(cursor) = cursor {
         return Some(UpstreamRequest::get(cursor.path, cursor.query));
+    }
+    match permit.interaction() {
+        // Whose current labels could not be looked up one by one, and what is answered later and elsewhere.
+        Interaction::HistoryType { .. }
+        | Interaction::HistorySystem { .. }
+        | Interaction::Operation { operation: Operation::Export, .. } => return None,
+        _ => {}
     }
     let upstream = permit.interaction().upstream()?;
     let method = match upstream.method {
