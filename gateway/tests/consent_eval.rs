@@ -1,5 +1,5 @@
 //! `fhirwall consent eval`: the examples of docs/consent.md, forms of input, exit codes.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
 use std::path::Path;
 use std::process::{Command, Output};
