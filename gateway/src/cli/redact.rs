@@ -241,7 +241,9 @@ impl Redactor {
         let id: LogicalId = "any".parse().map_err(|_| "no id")?;
         let records = kinds.into_iter().filter(|kind| *kind != ResourceType::BUNDLE);
         for (kind, subject) in records.flat_map(|kind| subjects.iter().map(move |subject| (kind, subject))) {
-            let id = id.clone();
+            // A patient's own scopes reach that Patient and no other.
+            let own = subject.patient.as_ref().filter(|_| kind == ResourceType::PATIENT);
+            let id = own.unwrap_or(&id).clone();
             let interaction = Interaction::Read { kind, id, presentation: Default::default() };
             let asked = Asked {
                 subject: &subject,
