@@ -38,17 +38,14 @@ fn with(method: &str, url: &str, resource: Value) -> Value {
 
 /// What a batch makes of one entry.
 fn alone(entry: &Value) -> Result<Interaction, ParseError> {
-    match of_type("batch", &json!([entry])).unwrap() {
-        Interaction::Batch { entries } => entries[0].request.clone(),
-        other => panic!("{other:?}"),
-    }
+    entries(&of_type("batch", &json!([entry])).unwrap())[0].request.clone()
 }
 
 fn entries(interaction: &Interaction) -> &[Entry] {
-    match interaction {
-        Interaction::Batch { entries } | Interaction::Transaction { entries } => entries,
-        other => panic!("{other:?}"),
-    }
+    let (Interaction::Batch { entries } | Interaction::Transaction { entries }) = interaction else {
+        panic!("no Bundle: {interaction:?}")
+    };
+    entries
 }
 
 fn observation() -> Value {
