@@ -64,7 +64,7 @@ pub struct Judged<'a> {
 
 impl Judged<'_> {
     /// What the resource itself says it is.
-    pub fn root(&self) -> Option<&fhir_profiles::engine::ResourceFacts> {
+    pub fn root(&self) -> Option<&ResourceFacts> {
         self.document.root()
     }
 
