@@ -25,8 +25,11 @@ use crate::smart::tokeninfo::TokenInfo;
 use crate::smart::wellknown::auth_base;
 use crate::state::IdentityState;
 
+/// An issuer, and what fetches its keys.
+type OwnIssuer = (IssuerConfig, Arc<dyn Fetch>);
+
 /// In broker mode the gateway issues tokens itself: its own identity as an issuer, for each endpoint.
-pub(super) fn own_issuers(config: &Config) -> Result<Vec<(IssuerConfig, Arc<dyn Fetch>)>, BuildError> {
+pub(super) fn own_issuers(config: &Config) -> Result<Vec<OwnIssuer>, BuildError> {
     if config.gateway.smart.mode != SmartMode::Broker {
         return Ok(Vec::new());
     }

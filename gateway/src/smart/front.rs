@@ -112,10 +112,10 @@ impl Front {
             AuthEndpoint::OpenidConfiguration => {
                 json_answer(StatusCode::OK, &wellknown::openid_configuration(&self.config.base_url, false))
             }
-            // The issuer signs the tokens, and its own metadata names its keys.
-            AuthEndpoint::Consent | AuthEndpoint::Introspect | AuthEndpoint::Revoke | AuthEndpoint::Jwks => {
-                return None;
-            }
+            AuthEndpoint::Introspect => self.info.introspect(request).await.unwrap_or_else(|error| error.answer()),
+            AuthEndpoint::Revoke => self.revoke(request).await.unwrap_or_else(|error| error.answer()),
+            // The issuer asks for consent and signs the tokens; its own metadata names its keys.
+            AuthEndpoint::Consent | AuthEndpoint::Jwks => return None,
         })
     }
 

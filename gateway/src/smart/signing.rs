@@ -34,6 +34,7 @@ impl SigningKey {
     /// Reads one private key. Its id is the RFC 7638 thumbprint of its public half: replicas agree without talking.
     pub fn from_pem(pem: &[u8]) -> Result<Self, UnusableSigningKey> {
         let der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| UnusableSigningKey)?;
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the enum of another crate is open")]
         let candidates = match &der {
             PrivateKeyDer::Pkcs8(pkcs8) => {
                 let bytes = pkcs8.secret_pkcs8_der();

@@ -253,4 +253,10 @@ async fn a_refresh_token_is_its_client_s_alone_and_narrows_at_most() {
     assert_eq!(site.post(AuthEndpoint::Token, &narrowed).await.status(), StatusCode::OK);
     let asked = site.fetch.requests.lock().unwrap().last().unwrap().1.clone();
     assert!(asked.contains("refresh_token=issuer-refresh") && asked.contains("scope=patient%2FObservation.rs"));
+    let stranger = Call::new(&[("token", &refresh)]).basic("symmetric", crate::site::SECRET);
+    assert_eq!(site.post(AuthEndpoint::Revoke, &stranger).await.status(), StatusCode::OK);
+    assert_eq!(site.post(AuthEndpoint::Token, &sound()).await.status(), StatusCode::OK, "a stranger ends nothing");
+    let own = Call::new(&[("token", &refresh), ("client_id", "public")]);
+    assert_eq!(site.post(AuthEndpoint::Revoke, &own).await.status(), StatusCode::OK);
+    assert_eq!(body(&site.post(AuthEndpoint::Token, &sound()).await)["error"], "invalid_grant", "its own client does");
 }
