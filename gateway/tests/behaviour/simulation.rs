@@ -7,10 +7,10 @@ use fhirwall::behaviour::{Answer, Assessment, Behaviour, Observation, Prior, Set
 use time::{Duration, OffsetDateTime};
 
 /// A small generator whose every value follows from its seed (splitmix64).
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -22,7 +22,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 
@@ -38,7 +38,7 @@ impl Random {
 
 /// What a day of a caller was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scenario {
+pub(crate) enum Scenario {
     ClinicDay,
     NightShift,
     Onboarding,
@@ -52,7 +52,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ATTACKS: [Self; 6] = [
+    pub(crate) const ATTACKS: [Self; 6] = [
         Self::MassExport,
         Self::CredentialTheft,
         Self::InsiderBrowsing,
@@ -61,28 +61,28 @@ impl Scenario {
         Self::SharedCredential,
     ];
 
-    pub fn is_attack(self) -> bool {
+    pub(crate) fn is_attack(self) -> bool {
         Self::ATTACKS.contains(&self)
     }
 }
 
 /// One caller's day, as judged.
 #[derive(Clone, Debug)]
-pub struct Day {
-    pub scenario: Scenario,
+pub(crate) struct Day {
+    pub(crate) scenario: Scenario,
     /// The highest score of the day.
-    pub score: f64,
+    pub(crate) score: f64,
     /// How many patients the attack had seen when it was first answered, if it ever was.
-    pub found_after: Option<usize>,
-    pub worst: Option<Assessment>,
+    pub(crate) found_after: Option<usize>,
+    pub(crate) worst: Option<Assessment>,
 }
 
 /// Ranges that the callers of a population are drawn from.
 #[derive(Clone, Copy)]
-pub struct Parameters {
-    pub busiest: u64,
-    pub missing_percent: u64,
-    pub part2_percent: u64,
+pub(crate) struct Parameters {
+    pub(crate) busiest: u64,
+    pub(crate) missing_percent: u64,
+    pub(crate) part2_percent: u64,
 }
 
 struct Caller {
@@ -102,8 +102,8 @@ const TRAINING_DAYS: i64 = 15;
 /// 2026-01-05 00:00 UTC.
 const START: i64 = 1_767_571_200;
 
-pub struct World {
-    pub behaviour: Behaviour,
+pub(crate) struct World {
+    pub(crate) behaviour: Behaviour,
     random: Random,
     callers: Vec<Caller>,
 }
@@ -120,7 +120,7 @@ struct Act {
 
 impl World {
     /// A population after three weeks: thirty clinicians, ten on nights, two research services.
-    pub fn trained(seed: u64, parameters: Parameters) -> Self {
+    pub(crate) fn trained(seed: u64, parameters: Parameters) -> Self {
         let mut random = Random::new(seed);
         let mut callers = Vec::new();
         for n in 0..42_u64 {
@@ -148,7 +148,7 @@ impl World {
     }
 
     /// The ordinary days after training: five for each caller, and five newcomers' first five.
-    pub fn benign_days(&mut self) -> Vec<Day> {
+    pub(crate) fn benign_days(&mut self) -> Vec<Day> {
         for n in 0..5 {
             let per_hour = 3 + self.random.below(6);
             let name = format!("newcomer-{n}");
@@ -164,7 +164,7 @@ impl World {
     }
 
     /// Each attack on three clinicians of its own.
-    pub fn attack_days(&mut self) -> Vec<Day> {
+    pub(crate) fn attack_days(&mut self) -> Vec<Day> {
         let (mut acts, mut scenarios) = (Vec::new(), BTreeMap::new());
         for (n, attack) in Scenario::ATTACKS.into_iter().enumerate() {
             for victim in n * 3..n * 3 + 3 {
@@ -288,7 +288,7 @@ fn moment(day: i64, second: u64) -> OffsetDateTime {
 }
 
 /// All days of these seeds.
-pub fn run(seeds: impl Iterator<Item = u64>, parameters: Parameters) -> Vec<Day> {
+pub(crate) fn run(seeds: impl Iterator<Item = u64>, parameters: Parameters) -> Vec<Day> {
     let mut days = Vec::new();
     for seed in seeds {
         let mut world = World::trained(seed, parameters);
@@ -298,11 +298,11 @@ pub fn run(seeds: impl Iterator<Item = u64>, parameters: Parameters) -> Vec<Day>
     days
 }
 
-pub const TUNED_ON: Parameters = Parameters { busiest: 7, missing_percent: 2, part2_percent: 20 };
-pub const HELD_OUT: Parameters = Parameters { busiest: 9, missing_percent: 3, part2_percent: 30 };
+pub(crate) const TUNED_ON: Parameters = Parameters { busiest: 7, missing_percent: 2, part2_percent: 20 };
+pub(crate) const HELD_OUT: Parameters = Parameters { busiest: 9, missing_percent: 3, part2_percent: 30 };
 
 /// The share of these days that reach the threshold.
-pub fn rate<'a>(days: impl Iterator<Item = &'a Day>, threshold: f64) -> f64 {
+pub(crate) fn rate<'a>(days: impl Iterator<Item = &'a Day>, threshold: f64) -> f64 {
     let (mut all, mut over) = (0.0_f64, 0.0);
     for day in days {
         all += 1.0;
@@ -314,7 +314,7 @@ pub fn rate<'a>(days: impl Iterator<Item = &'a Day>, threshold: f64) -> f64 {
 }
 
 /// The area under the ROC: how often an attack's day scores above an ordinary one.
-pub fn area(days: &[Day], attack: Scenario) -> f64 {
+pub(crate) fn area(days: &[Day], attack: Scenario) -> f64 {
     let (mut won, mut all) = (0.0_f64, 0.0_f64);
     for a in days.iter().filter(|day| day.scenario == attack) {
         for b in days.iter().filter(|day| !day.scenario.is_attack()) {
