@@ -6,7 +6,9 @@
 #[path = "../tests/behaviour/simulation.rs"]
 mod simulation;
 
-use simulation::{Day, HELD_OUT, Scenario, TUNED_ON, area, rate, run};
+use simulation::{Day, HELD_OUT, Parameters, Scenario, area, rate, run};
+
+const TUNED_ON: Parameters = Parameters { busiest: 7, missing_percent: 2, part2_percent: 20 };
 
 fn main() {
     let tuned = std::env::args().nth(1).is_some_and(|arg| arg == "tuned");

@@ -298,7 +298,6 @@ pub(crate) fn run(seeds: impl Iterator<Item = u64>, parameters: Parameters) -> V
     days
 }
 
-pub(crate) const TUNED_ON: Parameters = Parameters { busiest: 7, missing_percent: 2, part2_percent: 20 };
 pub(crate) const HELD_OUT: Parameters = Parameters { busiest: 9, missing_percent: 3, part2_percent: 30 };
 
 /// The share of these days that reach the threshold.
