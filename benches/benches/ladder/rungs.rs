@@ -46,7 +46,7 @@ fn nginx(site: &Site) -> anyhow::Result<Proxy> {
              location / {{ proxy_pass https://ehr; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
                proxy_set_header Accept-Encoding identity; proxy_buffers 16 16k; proxy_buffer_size 16k;\n\
                proxy_ssl_protocols TLSv1.3; proxy_ssl_certificate {own}; proxy_ssl_certificate_key {own_key};\n\
-               proxy_ssl_trusted_certificate {site_ca}; proxy_ssl_verify on; proxy_ssl_name 127.0.0.1; }} }} }}\n",
+               proxy_ssl_trusted_certificate {site_ca}; proxy_ssl_verify on; proxy_ssl_name localhost; }} }} }}\n",
         pid = site.path("nginx.pid"),
         tmp = site.path("nginx-tmp"),
         ehr = site.ehr,
