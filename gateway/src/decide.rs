@@ -300,6 +300,8 @@ impl Judge for Verdicts {
                 Some(verdict) => *verdict,
                 None => UNJUDGED,
             },
+            // What cannot be read as a reference may be an odd spelling of one that is withheld.
+            None if *target == Reference::Opaque => UNJUDGED,
             // It names no record of this server.
             None => Verdict::Show,
         }

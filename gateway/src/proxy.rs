@@ -139,7 +139,8 @@ impl<'a> Journey<'a> {
         endpoint.schedule.observe(self.started.elapsed());
         let shown = match redacted {
             Ok(shown) => shown,
-            Err((refusal, account)) => {
+            Err(withheld) => {
+                let (refusal, account) = *withheld;
                 self.journal.account(account);
                 return Err(refusal);
             }
@@ -168,7 +169,8 @@ impl<'a> Journey<'a> {
                 self.journal.account(shown.account);
                 Err(Refusal::from(Reason::LabelWithheld))
             }
-            Err((refusal, account)) => {
+            Err(withheld) => {
+                let (refusal, account) = *withheld;
                 self.journal.account(account);
                 Err(refusal)
             }
@@ -178,8 +180,7 @@ impl<'a> Journey<'a> {
     /// Finds the endpoint by host and path. Nothing else is served on a data listener.
     fn route<'r>(&self, request: &'r Request) -> Result<(&'a Endpoint, &'r str), Refusal> {
         let authority = request.authority.as_deref().unwrap_or_default();
-        let endpoint =
-            self.generation.endpoint(authority, &request.path).ok_or(Refusal::from(Reason::UnknownInteraction))?;
+        let endpoint = self.generation.endpoint(authority, &request.path).ok_or(Reason::UnknownInteraction)?;
         let path = request.path.strip_prefix(endpoint.base_path.as_str()).unwrap_or_default();
         Ok((endpoint, path))
     }

@@ -111,7 +111,7 @@ impl Stage<'_> {
         &self,
         judged: Judged<'_>,
         link: impl Fn(&str, &str) -> Option<String>,
-    ) -> Result<Shown, (Refusal, Account)> {
+    ) -> Result<Shown, Box<(Refusal, Account)>> {
         let Judged { document, mut verdicts } = judged;
         let bases: Vec<&str> = self.endpoint.facts.bases.iter().map(String::as_str).collect();
         for (relation, url) in document.links() {
@@ -137,7 +137,7 @@ impl Stage<'_> {
                 let rule = removals.first().and_then(|removal| verdicts.rule(removal.rule?));
                 let mut refusal = Refusal::from(rule.map_or(Reason::LabelWithheld, |rule| rule.reason));
                 refusal.policies = rule.map(|rule| rule.policies.to_vec()).unwrap_or_default();
-                Err((refusal, account))
+                Err(Box::new((refusal, account)))
             }
         }
     }

@@ -1,5 +1,11 @@
 //! The audit log on a disk that loses, tears and refuses: what was acknowledged is there, and the chain verifies.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::needless_range_loop,
+    reason = "tests may stop at the first surprise"
+)]
 
 #[path = "audit_disk/model.rs"]
 mod model;

@@ -1,5 +1,10 @@
 //! Behaviour analytics on simulated callers whose seeds and parameters nothing was tuned on, and rule by rule.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may stop at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::assertions_on_constants,
+    reason = "tests may stop at the first surprise"
+)]
 
 #[path = "behaviour/simulation.rs"]
 mod simulation;

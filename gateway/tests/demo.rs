@@ -1,5 +1,5 @@
 //! The demo's neighbours of the gateway, by themselves: the sample EHR, the sample authorization server, the files.
-#![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may stop at the first surprise")]
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

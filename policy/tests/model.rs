@@ -124,7 +124,7 @@ fn may_ask(caller: &Caller, target: &Target) -> bool {
         && !(caller.silent && (versions || (writes && action != "create")))
         && !(emergency && (writes || !caller.emergency))
         && !(target.kind.as_str() == "AuditEvent" && (!internal || writes || action == "operation"))
-        && !(blind && !internal)
+        && (!blind || internal)
 }
 
 fn callers() -> impl Strategy<Value = Caller> {

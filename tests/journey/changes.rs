@@ -133,7 +133,7 @@ async fn reloads_good_bad_and_torn_fail_no_request_and_no_bad_one_goes_live() {
                 number += 1;
             }
             1 => stage.edit("fhirwall.yaml", |_| good.replace("mode: enforce", "mode: enforced")),
-            _ => stage.edit("fhirwall.yaml", |_| good[..good.len() / 2].to_owned()),
+            _ => stage.edit("fhirwall.yaml", |_| good.chars().take(good.len() / 2).collect()),
         }
         assert_eq!(stage.reload().await, number, "round {round}");
     }

@@ -245,13 +245,8 @@ impl Redactor {
             let own = subject.patient.as_ref().filter(|_| kind == ResourceType::PATIENT);
             let id = own.unwrap_or(&id).clone();
             let interaction = Interaction::Read { kind, id, presentation: Default::default() };
-            let asked = Asked {
-                subject: &subject,
-                interaction: &interaction,
-                endpoint: &self.endpoint,
-                risk: Risk::Low,
-                now: self.now,
-            };
+            let asked =
+                Asked { subject, interaction: &interaction, endpoint: &self.endpoint, risk: Risk::Low, now: self.now };
             match decide(&self.policies, &asked) {
                 Ok(permit) => return Ok(Some(permit)),
                 Err(denial) => refused = format!("{kind}: {}", denial.reason.code()),

@@ -80,11 +80,10 @@ impl Journey<'_> {
 
 /// The record whose versions are asked for.
 pub(super) fn versions_of(interaction: &Interaction) -> Option<InstanceId> {
-    match interaction {
-        Interaction::Vread { kind, id, .. } | Interaction::HistoryInstance { kind, id, .. } => {
-            Some(InstanceId { kind: *kind, id: id.clone() })
-        }
-        _ => None,
+    if let Interaction::Vread { kind, id, .. } | Interaction::HistoryInstance { kind, id, .. } = interaction {
+        Some(InstanceId { kind: *kind, id: id.clone() })
+    } else {
+        None
     }
 }
 
@@ -115,12 +114,12 @@ pub(super) fn upstream_request(permit: &Permit, cursor: Option<Cursor>) -> Optio
     if let Some(cursor) = cursor {
         return Some(UpstreamRequest::get(cursor.path, cursor.query));
     }
-    match permit.interaction() {
-        // Whose current labels could not be looked up one by one, and what is answered later and elsewhere.
-        Interaction::HistoryType { .. }
-        | Interaction::HistorySystem { .. }
-        | Interaction::Operation { operation: Operation::Export, .. } => return None,
-        _ => {}
+    // Whose current labels could not be looked up one by one, and what is answered later and elsewhere.
+    if let Interaction::HistoryType { .. }
+    | Interaction::HistorySystem { .. }
+    | Interaction::Operation { operation: Operation::Export, .. } = permit.interaction()
+    {
+        return None;
     }
     let upstream = permit.interaction().upstream()?;
     let method = match upstream.method {

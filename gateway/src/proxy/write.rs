@@ -67,12 +67,8 @@ impl Journey<'_> {
             // A silent partner could be told by a write that something is there (product.md section 4): known at load.
             return Err(Refusal::from(Reason::PolicyForbids));
         }
-        let patch = match &interaction {
-            Interaction::Patch { .. } | Interaction::ConditionalPatch { .. } => {
-                Some(Patch::parse(&request.body).map_err(patch_refused)?)
-            }
-            _ => None,
-        };
+        let patches = matches!(interaction, Interaction::Patch { .. } | Interaction::ConditionalPatch { .. });
+        let patch = patches.then(|| Patch::parse(&request.body)).transpose().map_err(patch_refused)?;
         match &interaction {
             Interaction::Create { kind } => self.create(stage, subject, request, *kind).await,
             Interaction::Update { kind, id } | Interaction::Patch { kind, id } | Interaction::Delete { kind, id } => {
@@ -95,7 +91,23 @@ impl Journey<'_> {
                 let change = change_of(&interaction, patch.as_ref(), request);
                 self.change(stage, subject, request, &instance, change).await
             }
-            _ => Err(Refusal::from(Reason::UnsupportedInteraction)),
+            // Bundles and bulk exports are not carried out yet, and what reads does not come here.
+            Interaction::Batch { .. }
+            | Interaction::Transaction { .. }
+            | Interaction::Operation { .. }
+            | Interaction::ExportStatus { .. }
+            | Interaction::ExportDelete { .. }
+            | Interaction::ExportFile { .. }
+            | Interaction::Capabilities
+            | Interaction::Read { .. }
+            | Interaction::Vread { .. }
+            | Interaction::HistoryInstance { .. }
+            | Interaction::HistoryType { .. }
+            | Interaction::HistorySystem { .. }
+            | Interaction::SearchType { .. }
+            | Interaction::SearchSystem { .. }
+            | Interaction::SearchCompartment { .. }
+            | Interaction::Page { .. } => Err(Refusal::from(Reason::UnsupportedInteraction)),
         }
     }
 
@@ -194,7 +206,8 @@ impl Journey<'_> {
         let own = facts.version.as_deref().and_then(|version| version.parse().ok());
         let bases: Vec<&str> = stage.endpoint.facts.bases.iter().map(String::as_str).collect();
         let patients = judged.patients(&bases);
-        let shown = image.write(judged, |_, _| None).map_err(|(refusal, account)| {
+        let shown = image.write(judged, |_, _| None).map_err(|withheld| {
+            let (refusal, account) = *withheld;
             self.journal.account(account);
             refusal
         })?;
@@ -203,7 +216,7 @@ impl Journey<'_> {
             return Err(Refusal::from(Reason::LabelWithheld));
         }
         // Without versions nothing can be judged and then written: another write may come between.
-        let version = tag.or(own).ok_or(Refusal::from(Reason::UnsupportedInteraction))?;
+        let version = tag.or(own).ok_or(Reason::UnsupportedInteraction)?;
         Ok(PreImage { body: answer.body, version, patients })
     }
 
@@ -248,9 +261,9 @@ impl Journey<'_> {
         access: Access,
     ) -> Result<Vec<LogicalId>, Refusal> {
         let image = Stage { write: Some(access), ..*stage };
-        let malformed = |refusal: Refusal| match refusal.reason {
-            Reason::UpstreamUnintelligible => Refusal::from(Reason::MalformedRequest),
-            _ => refusal,
+        let malformed = |refusal: Refusal| {
+            let unread = refusal.reason == Reason::UpstreamUnintelligible;
+            if unread { Refusal::from(Reason::MalformedRequest) } else { refusal }
         };
         let judged = image.judge(body).await.map_err(malformed)?;
         let facts = judged.root().ok_or(Reason::MalformedRequest)?;
@@ -262,14 +275,17 @@ impl Journey<'_> {
         let patients = judged.patients(&bases);
         match image.write(judged, |_, _| None) {
             Ok(_) => Ok(patients),
-            Err((refusal, _)) => Err(Refusal {
-                policies: refusal.policies,
-                ..Refusal::from(match refusal.reason {
-                    Reason::OutsideCompartment => Reason::PatientMismatch,
-                    Reason::OutsideGranularScope => Reason::InsufficientScope,
-                    _ => Reason::PolicyForbids,
-                })
-            }),
+            Err(withheld) => {
+                let (refusal, _) = *withheld;
+                let reason = if refusal.reason == Reason::OutsideCompartment {
+                    Reason::PatientMismatch
+                } else if refusal.reason == Reason::OutsideGranularScope {
+                    Reason::InsufficientScope
+                } else {
+                    Reason::PolicyForbids
+                };
+                Err(Refusal { policies: refusal.policies, ..Refusal::from(reason) })
+            }
         }
     }
 
@@ -284,7 +300,7 @@ impl Journey<'_> {
         let answer = self.stage("forward", stage.endpoint.upstream.exchange(&upstream)).await.map_err(failure)?;
         check_status(&answer)?;
         let judged = self.stage("redact", stage.judge(&answer.body)).await?;
-        let shown = stage.write(judged, |_, _| None).map_err(|(refusal, _)| refusal)?;
+        let shown = stage.write(judged, |_, _| None).map_err(|withheld| withheld.0)?;
         let prefix = format!("{kind}/");
         let mut found = shown.account.instances.iter().filter_map(|instance| instance.strip_prefix(prefix.as_str()));
         match (found.next(), found.next()) {
@@ -400,7 +416,7 @@ fn stated_version(request: &Request) -> Result<Option<LogicalId>, Refusal> {
         None => Ok(None),
         Some(value) => {
             let stated = value.to_str().ok().and_then(version);
-            stated.map(Some).ok_or(Refusal::from(Reason::MalformedRequest))
+            stated.map(Some).ok_or_else(|| Refusal::from(Reason::MalformedRequest))
         }
     }
 }

@@ -217,7 +217,11 @@ impl World {
             Scenario::InsiderBrowsing => (start + 1, 4, 25, own, "own", false),
             Scenario::IdEnumeration => (start + 1, 1, 80, own, "own", true),
             Scenario::SlowScraping => (0, 24, 6, own, "own", false),
-            _ => (start + 1, 2, 10, own, "own", false),
+            Scenario::ClinicDay
+            | Scenario::NightShift
+            | Scenario::Onboarding
+            | Scenario::ResearchExport
+            | Scenario::SharedCredential => (start + 1, 2, 10, own, "own", false),
         };
         for hour in 0..hours {
             for n in 0..per_hour {
