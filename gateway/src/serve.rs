@@ -1,5 +1,6 @@
 //! Starting and ending a gateway: the parts that outlive a generation, the listeners, the admin address, the reloads.
 
+mod offered;
 mod operations;
 mod service;
 mod start;

@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::decisions::Decisions;
 use crate::identify::state::{ReplayCache, Revocations};
 use crate::listen::InFlight;
-use crate::state::StateStore;
+use crate::state::{RedisState, StateStore};
 use crate::telemetry::Metrics;
 
 /// One per process.
@@ -21,6 +21,8 @@ pub struct Shared {
     pub replays: Arc<dyn ReplayCache>,
     pub revocations: Arc<dyn Revocations>,
     pub state: Arc<dyn StateStore>,
+    /// The same, where replicas share it.
+    pub redis: Option<Arc<RedisState>>,
     pub decisions: Decisions,
     pub in_flight: Arc<InFlight>,
 }

@@ -157,3 +157,41 @@ async fn a_suspended_partner_is_refused_from_the_next_request_and_the_others_are
     assert_eq!(stage.asked(), Vec::<String>::new());
     assert_eq!(stage.treatment("/Patient/amara-osei").await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_carried_out_yet_is_refused_and_never_left_out() {
+    let stage = Stage::set().await;
+    let good = std::fs::read_to_string(stage.neighbours().config_file()).unwrap();
+    for (from, to) in [
+        ("mode: enforce", "mode: observe"),
+        ("consent: {source: upstream", "consent: {source: server, url: \"https://consents.example/fhir\""),
+        ("audit: {dir: audit,", "audit: {sinks: [{kind: ocsf, url: \"https://siem.example\"}], dir: audit,"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        stage.edit("fhirwall.yaml", |_| good.replace(from, to));
+        assert_eq!(stage.reload().await, 1, "{to}");
+        let refused = stage.world.gateway.live.status().rejected.expect("a refusal");
+        assert!(refused.problems.contains("does not carry out"), "{to}: {}", refused.problems);
+    }
+    assert_eq!(stage.treatment("/Patient/amara-osei").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_told_to_a_file_sink() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let neighbours = fhirwall::demo::world::Neighbours::start(dir.path(), None).await.unwrap();
+    let file = neighbours.config_file();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("audit: {dir: audit,", "audit: {sinks: [{kind: file, file: out.ndjson}], dir: audit,");
+    std::fs::write(&file, text).unwrap();
+    let world = fhirwall::demo::world::World::between(neighbours).unwrap();
+    let app = &world.treatment;
+    let url = format!("{}/Patient/amara-osei", world.base_url());
+    assert_eq!(app.client.get(&url, &app.token).await.unwrap().status, 200);
+    let out = world.dir().join("out.ndjson");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !std::fs::read_to_string(&out).is_ok_and(|text| text.contains("amara-osei")) {
+        assert!(std::time::Instant::now() < until, "the sink got nothing");
+        tokio::task::yield_now().await;
+    }
+}

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 
 use crate::clock::SystemClock;
+use crate::config::{Config, LogLevel};
 use crate::reload::{Timing, hangups};
 use crate::serve::{Ending, prepare};
 use crate::telemetry::Telemetry;
@@ -32,8 +33,18 @@ pub fn run(args: &Args) -> ExitCode {
         return ExitCode::from(super::exit::OUT_OF_REACH);
     };
     let guard = runtime.enter();
-    let filter = std::env::var("FHIRWALL_LOG").unwrap_or_else(|_| "info".to_owned());
-    let telemetry = match Telemetry::start(None, &filter) {
+    // What is wrong with the file is told below, when the gateway is prepared.
+    let telemetry = Config::load(&args.config, &|name| std::env::var(name).ok());
+    let telemetry = telemetry.map(|config| config.gateway.telemetry.clone()).ok();
+    let collector = telemetry.as_ref().and_then(|told| told.otlp_endpoint.as_ref()).map(|url| url.base().to_owned());
+    let level = telemetry.map_or("info", |told| match told.log_level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+    });
+    let filter = std::env::var("FHIRWALL_LOG").unwrap_or_else(|_| level.to_owned());
+    let telemetry = match Telemetry::start(collector.as_deref(), &filter) {
         Ok(telemetry) => telemetry,
         Err(error) => return refused(&error),
     };

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::Prepared;
 use crate::admit::{Admission, Limits, PartnerLimits, Rate, Ticks};
+use crate::audit::sinks::{Delivery, NdjsonFile};
 use crate::audit::{AuditConfig, AuditLog, AuditOpenError, InvalidKey, SigningKey};
 use crate::clock::Clock;
 use crate::config::{self, Config, Problems};
@@ -21,7 +22,7 @@ use crate::listen::{Bounds, InFlight, Listener};
 use crate::proxy::Gateway;
 use crate::reload::{Built, Failed, Live, Reloader, Timing};
 use crate::shared::Shared;
-use crate::state::{EmbeddedState, IdentityState, Sizes, StateStore};
+use crate::state::{EmbeddedState, IdentityState, InvalidRedisUrl, RedisSettings, RedisState, Sizes, StateStore};
 use crate::telemetry::{Metrics, MetricsError};
 
 /// Why a gateway does not start. For the operator.
@@ -37,6 +38,8 @@ pub enum StartError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("the audit log cannot be opened, and without it nothing is disclosed")]
     Audit(#[from] AuditOpenError),
+    #[error("state.redis_url is refused")]
+    Redis(#[from] InvalidRedisUrl),
     #[error("metrics cannot be served")]
     Metrics(#[from] MetricsError),
     #[error("cannot listen on {address}; is another process there?")]
@@ -68,10 +71,18 @@ pub fn prepare(path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Pre
     }
     let admin = bind(gateway.admin.address)?;
     let trigger = reloader.watch(timing).map_err(StartError::Watch)?;
-    let tasks = vec![
+    let mut tasks = vec![
         tokio::spawn(follow_generations(Arc::clone(&live), Arc::clone(&shared), swappable)),
         tokio::spawn(housekeeping(Arc::clone(&shared))),
     ];
+    if let Some(redis) = &shared.redis {
+        tasks.push(tokio::spawn(copy_of_redis(Arc::clone(redis))));
+    }
+    for sink in gateway.audit.sinks.iter().filter_map(|sink| sink.file.as_ref()) {
+        let file = Box::new(NdjsonFile(sink.to_path_buf()));
+        let delivery = Delivery::new(&sink.display().to_string(), file, Arc::clone(&shared.audit));
+        tasks.push(tokio::spawn(deliver(delivery)));
+    }
     Ok(Prepared {
         shared,
         live,
@@ -106,13 +117,24 @@ fn shared(config: &Config, clock: Arc<dyn Clock>) -> Result<Shared, StartError> 
         AuditConfig {
             segment_bytes: gateway.audit.segment.0,
             reserve_bytes: gateway.audit.reserve.0,
+            retention: gateway.audit.retention,
             ..AuditConfig::new(gateway.audit.dir.to_path_buf(), key)
         },
         Arc::clone(&clock),
     )?;
-    let state: Arc<dyn StateStore> = Arc::new(EmbeddedState::new(Arc::clone(&clock), Sizes::default()));
-    let admission =
-        Admission::new(limits(config), Ticks::Monotonic(Instant::now()), Arc::clone(&state), Arc::clone(&state));
+    let embedded: Arc<dyn StateStore> = Arc::new(EmbeddedState::new(Arc::clone(&clock), Sizes::default()));
+    let redis = gateway
+        .state
+        .redis_url
+        .as_ref()
+        .map(|url| RedisState::new(url.reveal(), Arc::clone(&clock), RedisSettings::default()))
+        .transpose()?;
+    let state = match &redis {
+        Some(redis) => Arc::clone(redis) as Arc<dyn StateStore>,
+        None => Arc::clone(&embedded),
+    };
+    let ticks = Ticks::Monotonic(Instant::now());
+    let admission = Admission::new(limits(config), ticks, Arc::clone(&state), embedded);
     let identity = Arc::new(IdentityState(Arc::clone(&state)));
     Ok(Shared {
         clock,
@@ -122,6 +144,7 @@ fn shared(config: &Config, clock: Arc<dyn Clock>) -> Result<Shared, StartError> 
         replays: Arc::clone(&identity) as Arc<dyn crate::identify::state::ReplayCache>,
         revocations: identity,
         state,
+        redis,
         decisions: Decisions::default(),
         in_flight: Arc::new(InFlight::default()),
     })
@@ -192,6 +215,7 @@ fn reloader(
         let files = config.files();
         let failed = |problems: String| Failed { problems, files: files.clone() };
         fixed(&first, &config.gateway).map_err(&failed)?;
+        super::offered::all_of(&config.gateway).map_err(&failed)?;
         let generation = Generation::build(number, config, &shared).map_err(|error| failed(chain(&error)))?;
         let findings = control::findings_under(&generation.config, Ok(&generation.policies), shared.clock.now());
         if let Some(violations) = control::start_forbidden_by(&findings) {
@@ -247,6 +271,31 @@ async fn follow_generations(live: Arc<Live<Generation>>, shared: Arc<Shared>, li
         }
         shared.admission.reload(limits(&current.generation.config));
         shared.metrics.config(serving, "ok");
+    }
+}
+
+/// Keeps the local copy of revocations and lockdowns fresh; while the store is away the copy ages, and then closes.
+async fn copy_of_redis(redis: Arc<RedisState>) {
+    let mut every = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        every.tick().await;
+        if let Err(error) = redis.refresh().await {
+            tracing::warn!(%error, "the shared state cannot be read");
+        }
+    }
+}
+
+/// Tells a sink every record, at least once, without making anybody wait.
+async fn deliver(delivery: Delivery) {
+    loop {
+        match delivery.run().await {
+            Ok(0) => tokio::time::sleep(Duration::from_secs(1)).await,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, behind = delivery.behind(), "an audit sink takes no records");
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+        }
     }
 }
 

@@ -1,0 +1,31 @@
+//! What the configuration's format knows and this version does not carry out yet: refused, never silently left out.
+
+use crate::config::{ConsentSource, Gateway, Mode, SinkKind};
+
+/// Nothing that is asked for is missing.
+///
+/// # Errors
+/// What is asked for and not carried out, a line each, with what to do.
+pub(super) fn all_of(gateway: &Gateway) -> Result<(), String> {
+    let asked: [(bool, &str); 7] = [
+        (gateway.mode == Mode::Observe, "mode: observe; write `mode: enforce`"),
+        (!gateway.trusted_proxies.is_empty(), "trusted_proxies; let clients reach the gateway directly"),
+        (
+            gateway.endpoints.iter().any(|endpoint| endpoint.upstream.unix_socket.is_some()),
+            "endpoints.upstream.unix_socket; use http to loopback",
+        ),
+        (gateway.consent.source == ConsentSource::Server, "consent.source: server; use `upstream`"),
+        (
+            gateway.audit.sinks.iter().any(|sink| sink.kind != SinkKind::File),
+            "audit.sinks other than `file`; ship the file that a `file` sink writes",
+        ),
+        (gateway.admin.tls.is_some(), "admin.tls; bind the admin address to loopback without it"),
+        (!gateway.admin.roles.is_empty(), "admin.roles; whoever reaches the admin address may do everything there"),
+    ];
+    let missing: Vec<String> = asked
+        .iter()
+        .filter(|(asked, _)| *asked)
+        .map(|(_, what)| format!("this version does not carry out {what}"))
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(missing.join("\n")) }
+}
