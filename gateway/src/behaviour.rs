@@ -81,6 +81,25 @@ pub enum Signal {
     BreakGlass,
 }
 
+impl Signal {
+    /// The kind of a risk event, in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DistinctPatients => "distinct-patients",
+            Self::DistinctPatientsOfTheDay => "distinct-patients-of-the-day",
+            Self::Part2Share => "part2-share",
+            Self::Refusals => "refusals",
+            Self::Enumeration => "enumeration",
+            Self::TimeOfDay => "time-of-day",
+            Self::Network => "network",
+            Self::Certificate => "certificate",
+            Self::Concurrency => "concurrency",
+            Self::Volume => "volume",
+            Self::BreakGlass => "break-glass",
+        }
+    }
+}
+
 /// One reason for a score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Why {

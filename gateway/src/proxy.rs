@@ -54,6 +54,7 @@ impl Application for Gateway {
         let mut journey = Journey {
             shared: &self.shared,
             now: self.shared.clock.now(),
+            address: connection.address.ip(),
             started: Instant::now(),
             journal: Journal::new(Uuid::now_v7(), connection),
             generation,
@@ -79,6 +80,7 @@ struct Journey<'a> {
     shared: &'a Shared,
     generation: &'a Generation,
     now: OffsetDateTime,
+    address: IpAddr,
     started: Instant,
     journal: Journal,
 }
@@ -295,6 +297,7 @@ impl<'a> Journey<'a> {
         match recorded {
             Ok(_) => {
                 self.shared.metrics.audit_record();
+                self.journal.observe(self.shared, self.address, self.now, None, answer.body.len());
                 self.journal.count(self.shared, Ok(answer.status), took);
                 Answer { ending: Some(self.journal.ending(Arc::clone(&self.shared.audit))), ..answer }
             }
@@ -309,6 +312,7 @@ impl<'a> Journey<'a> {
         let reason = refusal.reason;
         let mut visible = refusal.clone();
         if self.journal.is_identified() {
+            self.journal.observe(self.shared, self.address, self.now, Some(reason), 0);
             let record = self.journal.refusal(&refusal);
             if self.record(record).await.is_err() {
                 visible = Refusal::from(Reason::AuditUnavailable);

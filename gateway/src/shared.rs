@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::admit::Admission;
 use crate::audit::AuditLog;
+use crate::behaviour::Behaviour;
 use crate::clock::Clock;
 use crate::decisions::Decisions;
 use crate::identify::state::{ReplayCache, Revocations};
@@ -24,6 +25,8 @@ pub struct Shared {
     /// The same, where replicas share it.
     pub redis: Option<Arc<RedisState>>,
     pub decisions: Decisions,
+    /// In shadow mode: it tells what stands out, and changes nothing.
+    pub behaviour: Behaviour,
     pub in_flight: Arc<InFlight>,
 }
 

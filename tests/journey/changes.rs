@@ -195,3 +195,15 @@ async fn records_are_told_to_a_file_sink() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enumerating_ids_stands_out_and_is_counted() {
+    let stage = Stage::set().await;
+    for number in 0..60 {
+        let reply = stage.research(&format!("/Condition/guess-{number}")).await;
+        assert!([404, 429].contains(&reply.status.as_u16()), "{}", reply.text());
+    }
+    let metrics = stage.world.gateway.shared.metrics.text().unwrap();
+    assert!(metrics.contains(r#"fhirwall_risk_events_total{answer="#), "{metrics}");
+    assert!(metrics.contains(r#"kind="enumeration""#), "{metrics}");
+}

@@ -1,17 +1,21 @@
 //! What the record will say of this request, collected on its way.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fhir_profiles::ids::{InstanceId, LogicalId};
 use fhir_profiles::interaction::Interaction;
+use fhir_profiles::label::Label;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
 use fhirwall_policy::subject::Subject;
 use http::StatusCode;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::audit::{AuditLog, AuditRecord, End, Record};
+use crate::behaviour::{self, Observation};
 use crate::generation::{Endpoint, Generation};
 use crate::listen::{Answer, Connection, Ending};
 use crate::redact::Account;
@@ -115,6 +119,47 @@ impl Journal {
             record.policies.clone_from(&refusal.policies);
         }
         Record::refusal(record)
+    }
+
+    /// Feeds what this exchange showed of its caller to behaviour analytics, and tells what stands out.
+    pub(super) fn observe(
+        &self,
+        shared: &Shared,
+        address: IpAddr,
+        now: OffsetDateTime,
+        refused: Option<Reason>,
+        bytes: usize,
+    ) {
+        let patients: Vec<&str> = match refused {
+            None => self.record.patients.iter().map(String::as_str).collect(),
+            Some(_) => Vec::new(),
+        };
+        let assessed = shared.behaviour.observe(&Observation {
+            at: now,
+            partner: &self.record.partner,
+            issuer: &self.record.issuer,
+            user: &self.record.user,
+            address,
+            certificate: self.record.certificate.as_deref(),
+            patients: &patients,
+            part2: refused.is_none() && self.record.labels.iter().any(|label| label == Label::PART2.code()),
+            refused: refused.is_some(),
+            missing: refused.is_some_and(Reason::depends_on_stored_data) && self.record.instance.is_some(),
+            bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+            emergency: self.record.emergency.is_some(),
+            expected: None,
+        });
+        for assessment in std::iter::once(&assessed.user).chain(&assessed.app) {
+            if assessment.would == behaviour::Answer::Observe {
+                continue;
+            }
+            for why in &assessment.reasons {
+                shared.metrics.risk_event(why.signal.as_str(), assessment.would.as_str());
+            }
+            let reasons: Vec<&str> = assessment.reasons.iter().map(|why| why.sentence.as_str()).collect();
+            let reasons = reasons.join(" ");
+            tracing::warn!(decision = %self.decision, score = assessment.score, would = assessment.would.as_str(), %reasons, "a caller stands out");
+        }
     }
 
     pub(super) fn ending(&self, log: Arc<AuditLog>) -> Box<dyn Ending> {

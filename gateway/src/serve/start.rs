@@ -13,6 +13,7 @@ use super::Prepared;
 use crate::admit::{Admission, Limits, PartnerLimits, Rate, Ticks};
 use crate::audit::sinks::{Delivery, NdjsonFile};
 use crate::audit::{AuditConfig, AuditLog, AuditOpenError, InvalidKey, SigningKey};
+use crate::behaviour::{Behaviour, Settings};
 use crate::clock::Clock;
 use crate::config::{self, Config, Problems};
 use crate::control;
@@ -146,6 +147,7 @@ fn shared(config: &Config, clock: Arc<dyn Clock>) -> Result<Shared, StartError> 
         state,
         redis,
         decisions: Decisions::default(),
+        behaviour: Behaviour::new(Settings::default()),
         in_flight: Arc::new(InFlight::default()),
     })
 }
