@@ -87,7 +87,11 @@ impl Screen {
             let text = format!("{:<36} {}", fit(&row.reference, 36), row.summary);
             let text = fit(&text, room);
             let space = room.saturating_sub(text.chars().count() + 2);
-            let labels = if row.labels.is_empty() { String::new() } else { format!("  {}", fit(&row.labels, space)) };
+            let labels = if row.labels.is_empty() || space < 4 {
+                String::new()
+            } else {
+                format!("  {}", fit(&row.labels, space))
+            };
             self.line(&format!("    {style}{mark} {}{style:#}{DIM}{labels}{DIM:#}", text.trim_end()));
             for detail in &row.details {
                 self.line(&format!("        {CHANGED}{}{CHANGED:#}", fit(detail, WIDTH - 8)));
