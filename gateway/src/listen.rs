@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fhirwall_certs::peer::PeerIdentity;
 use fhirwall_certs::server::SwappableTls;
+use futures_util::FutureExt as _;
 use http::{HeaderMap, Method, StatusCode};
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
@@ -139,6 +140,8 @@ impl InFlight {
     }
 }
 
+/// Counts as one request under way until it is dropped.
+#[derive(Debug)]
 struct InFlightGuard(Arc<InFlight>);
 
 impl Drop for InFlightGuard {
@@ -176,19 +179,26 @@ impl Listener {
 
     /// Accepts until `shutdown` turns true. Connections then finish the requests they have and close.
     pub async fn serve(self: Arc<Self>, sockets: TcpListener, mut shutdown: watch::Receiver<bool>) {
+        // Whoever waits for idleness waits for the end of accepting too.
+        let _accepting = self.in_flight.enter();
         loop {
             let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
             let accepted = tokio::select! {
                 biased;
-                _ = shutdown.wait_for(|stop| *stop) => return,
+                _ = shutdown.wait_for(|stop| *stop) => match sockets.accept().now_or_never() {
+                    // The kernel has connected it already: closing now would drop its request.
+                    Some(accepted) => accepted,
+                    None => return,
+                },
                 accepted = sockets.accept() => accepted,
             };
             match accepted {
                 Ok((tcp, address)) => {
                     let listener = Arc::clone(&self);
                     let shutdown = shutdown.clone();
+                    let opening = self.in_flight.enter();
                     tokio::spawn(async move {
-                        listener.connection(tcp, address, shutdown).await;
+                        listener.connection(tcp, address, shutdown, opening).await;
                         drop(slot);
                     });
                 }
@@ -201,7 +211,13 @@ impl Listener {
         }
     }
 
-    async fn connection(self: Arc<Self>, tcp: TcpStream, address: SocketAddr, shutdown: watch::Receiver<bool>) {
+    async fn connection(
+        self: Arc<Self>,
+        tcp: TcpStream,
+        address: SocketAddr,
+        shutdown: watch::Receiver<bool>,
+        opening: InFlightGuard,
+    ) {
         if tcp.set_nodelay(true).is_err() {
             return;
         }
@@ -220,7 +236,7 @@ impl Listener {
             debug!("client certificate not understood");
             return;
         };
-        let app = Arc::new(ConnectionApp::new(Arc::clone(&self), connection));
+        let app = Arc::new(ConnectionApp::new(Arc::clone(&self), connection, opening));
         let watchdog = app.first_request_watchdog();
         let stream: Stream = Box::new(tls);
         tokio::select! {

@@ -32,7 +32,7 @@ use crate::identify::Presented;
 use crate::interpret::interpret;
 use crate::listen::front::FrontRefusal;
 use crate::listen::{Answer, Application, Connection, Request};
-use crate::redact::{Account, Stage};
+use crate::redact::{Account, Judged, Stage};
 use crate::refusal::{Refusal, base_headers};
 use crate::reload::Live;
 use crate::shared::Shared;
@@ -136,6 +136,7 @@ impl<'a> Journey<'a> {
         let answer = self.stage("forward", endpoint.upstream.exchange(&upstream)).await.map_err(failure)?;
         check_status(&answer)?;
         let judged = self.stage("redact", stage.judge(&answer.body)).await?;
+        names_what_was_asked(&interaction, &judged)?;
         let link = |relation: &str, url: &str| self.link(endpoint, &subject, &interaction, relation, url);
         let redacted = stage.write(judged, link);
         endpoint.schedule.observe(self.started.elapsed());
@@ -379,6 +380,13 @@ fn presented(interaction: &Interaction, body: Vec<u8>) -> Result<Bytes, Refusal>
         Ok(Some(cut)) => Ok(Bytes::from(cut)),
         Err(_) => Err(Refusal::from(Reason::UpstreamUnintelligible)),
     }
+}
+
+/// A read is answered by the very record that was asked for: another one, of another patient perhaps, is no answer to it.
+fn names_what_was_asked(interaction: &Interaction, judged: &Judged<'_>) -> Result<(), Refusal> {
+    let (Interaction::Read { kind, id, .. } | Interaction::Vread { kind, id, .. }) = interaction else { return Ok(()) };
+    let named = judged.root().is_some_and(|facts| facts.kind == *kind && facts.id.as_ref() == Some(id));
+    if named { Ok(()) } else { Err(Refusal::from(Reason::UpstreamUnintelligible)) }
 }
 
 /// The version of one resource that is shown whole, for `If-Match`. A silent partner, to whom versions could tell that

@@ -16,6 +16,9 @@ async fn what_is_not_understood_is_withheld() {
         Misbehaviour::DieMidAnswer,
         Misbehaviour::Redirect("https://elsewhere.example/fhir/Patient/amara-osei".to_owned()),
         Misbehaviour::ServerError,
+        // Whole and well-formed, but another patient's record.
+        Misbehaviour::Body(br#"{"resourceType":"Patient","id":"bruno-vale"}"#.to_vec()),
+        Misbehaviour::Body(br#"{"resourceType":"Organization","id":"amara-osei"}"#.to_vec()),
         Misbehaviour::Body(b"[]".to_vec()),
         Misbehaviour::Body(b"{}".to_vec()),
         Misbehaviour::Body(b"".to_vec()),

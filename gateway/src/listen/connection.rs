@@ -1,7 +1,7 @@
 //! One connection: pingora reads and writes HTTP/1.1 and HTTP/2, we bound every wait and every size.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +16,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::front::{self, FrontRefusal};
-use super::{Answer, Connection, Listener, Request};
+use super::{Answer, Connection, InFlightGuard, Listener, Request};
+
+/// How long an ending process waits for the first request of a connection.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// pingora's application for one connection.
 pub(super) struct ConnectionApp {
@@ -24,15 +27,24 @@ pub(super) struct ConnectionApp {
     connection: Connection,
     seen_request: AtomicBool,
     first_request: Notify,
+    /// Keeps an ending process waiting until the first request is there.
+    opening: Mutex<Option<InFlightGuard>>,
     options: HttpServerOptions,
 }
 
 impl ConnectionApp {
-    pub(super) fn new(listener: Arc<Listener>, connection: Connection) -> Self {
+    pub(super) fn new(listener: Arc<Listener>, connection: Connection, opening: InFlightGuard) -> Self {
         let mut options = HttpServerOptions::default();
         options.keepalive_request_limit = Some(10_000);
         options.h2_idle_timeout = Some(listener.bounds.idle);
-        Self { listener, connection, seen_request: AtomicBool::new(false), first_request: Notify::new(), options }
+        Self {
+            listener,
+            connection,
+            seen_request: AtomicBool::new(false),
+            first_request: Notify::new(),
+            opening: Mutex::new(Some(opening)),
+            options,
+        }
     }
 
     /// Resolves if no request was seen within the header deadline; never, once one was.
@@ -50,6 +62,7 @@ impl ConnectionApp {
     fn saw_request(&self) {
         if !self.seen_request.swap(true, Ordering::AcqRel) {
             self.first_request.notify_waiters();
+            drop(self.opening.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 
@@ -68,7 +81,15 @@ impl ConnectionApp {
         } else {
             bounds.header
         };
+        let first = !self.seen_request.load(Ordering::Acquire);
         let mut stop = shutdown.clone();
+        let stopped = async move {
+            drop(stop.wait_for(|stop| *stop).await);
+            // A client that has just connected is about to ask; it is heard, for a moment.
+            if first {
+                tokio::time::sleep(GRACE).await;
+            }
+        };
         tokio::select! {
             biased;
             read = timeout(deadline, session.read_request()) => match read {
@@ -79,7 +100,7 @@ impl ConnectionApp {
                 }
                 Ok(Err(_)) | Err(_) => None,
             },
-            _ = stop.wait_for(|stop| *stop) => None,
+            () = stopped => None,
         }
     }
 
@@ -178,8 +199,8 @@ impl HttpServerApp for ConnectionApp {
         session.set_write_timeout(Some(bounds.body));
         session.set_total_drain_timeout(Some(Duration::from_secs(1)));
         let head = self.read_head(&mut session, shutdown).await?;
-        self.saw_request();
         let _in_flight = self.listener.in_flight.enter();
+        self.saw_request();
         let request = match head {
             Ok(()) => self.read_request(&mut session).await,
             Err(refusal) => Err(refusal),

@@ -1,13 +1,13 @@
 //! What the configuration's format knows and this version does not carry out yet: refused, never silently left out.
 
-use crate::config::{ConsentSource, Gateway, Mode, SinkKind};
+use crate::config::{ConsentSource, Gateway, LogFormat, Mode, Serves, SinkKind};
 
 /// Nothing that is asked for is missing.
 ///
 /// # Errors
 /// What is asked for and not carried out, a line each, with what to do.
 pub(super) fn all_of(gateway: &Gateway) -> Result<(), String> {
-    let asked: [(bool, &str); 7] = [
+    let asked: [(bool, &str); 10] = [
         (gateway.mode == Mode::Observe, "mode: observe; write `mode: enforce`"),
         (!gateway.trusted_proxies.is_empty(), "trusted_proxies; let clients reach the gateway directly"),
         (
@@ -20,6 +20,12 @@ pub(super) fn all_of(gateway: &Gateway) -> Result<(), String> {
             "audit.sinks other than `file`; ship the file that a `file` sink writes",
         ),
         (gateway.admin.tls.is_some(), "admin.tls; bind the admin address to loopback without it"),
+        (
+            gateway.listeners.iter().any(|listener| !listener.serves.contains(&Serves::Fhir)),
+            "listeners.serves: [smart] alone, every listener answers on the FHIR bases too; write `[fhir, smart]`",
+        ),
+        (gateway.telemetry.log_format == LogFormat::Text, "telemetry.log_format: text; write `json`"),
+        (gateway.state.ca_file.is_some(), "state.ca_file; have Redis's authority among the system's roots"),
         (!gateway.admin.roles.is_empty(), "admin.roles; whoever reaches the admin address may do everything there"),
     ];
     let missing: Vec<String> = asked
