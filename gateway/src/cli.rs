@@ -6,11 +6,13 @@ pub mod check;
 pub mod config;
 pub mod consent;
 pub mod demo;
+mod findings;
 pub mod partner;
 pub mod policy;
 pub mod probe;
 pub mod redact;
 pub mod run;
+pub mod scan;
 
 use std::process::ExitCode;
 
@@ -49,6 +51,8 @@ enum Verb {
     Run(run::Args),
     /// What a partner would see of a Bundle or NDJSON, offline.
     Redact(redact::Args),
+    /// Safe probes of the integration points: what stands open beside the gateway?
+    Scan(scan::Args),
     /// Policies: are they valid, right, explained, proved?
     Policy(policy::Args),
 }
@@ -81,6 +85,7 @@ impl Cli {
             Verb::Run(args) => run::run(&args),
             Verb::Policy(args) => policy::run(args),
             Verb::Redact(args) => redact::run(args),
+            Verb::Scan(args) => scan::run(&args),
         }
     }
 }

@@ -65,6 +65,8 @@ pub enum Held {
     AtLoad(&'static str),
     /// A loaded configuration is looked at.
     ByCheck(fn(&Facts<'_>) -> Vec<Unmet>),
+    /// The integration points are asked, by `fhirwall scan`.
+    ByScan,
 }
 
 /// What the rules look at.
@@ -132,6 +134,7 @@ pub fn controls() -> impl Iterator<Item = &'static Control> {
     [network::CONTROLS, files::CONTROLS, identity::CONTROLS, partner::CONTROLS, privacy::CONTROLS, operation::CONTROLS]
         .into_iter()
         .flatten()
+        .chain(crate::scan::controls())
 }
 
 /// Holds a loaded configuration against every rule; the heaviest findings first.
@@ -147,17 +150,23 @@ pub fn findings_under(
     now: OffsetDateTime,
 ) -> Vec<Finding> {
     let facts = Facts { config, policies, now };
-    let mut findings = Vec::new();
-    for control in controls() {
+    let unmet = controls().flat_map(|control| {
         let unmet = match control.held {
-            Held::AtLoad(_) => Vec::new(),
+            Held::AtLoad(_) | Held::ByScan => Vec::new(),
             Held::ByCheck(check) => check(&facts),
         };
-        for Unmet { subject, what } in unmet {
-            let waiver = waiver(&facts, control, &subject).cloned();
-            findings.push(Finding { control, subject, what, waiver });
-        }
-    }
+        unmet.into_iter().map(move |unmet| (control, unmet))
+    });
+    findings_of(config, unmet.collect(), now)
+}
+
+/// Findings with the waivers that cover them today, the heaviest first.
+pub(crate) fn findings_of(config: &Config, unmet: Vec<(&'static Control, Unmet)>, now: OffsetDateTime) -> Vec<Finding> {
+    let finding = |(control, Unmet { subject, what }): (&'static Control, Unmet)| {
+        let waiver = waiver(config, now, control, &subject).cloned();
+        Finding { control, subject, what, waiver }
+    };
+    let mut findings: Vec<_> = unmet.into_iter().map(finding).collect();
     findings.sort_by_key(|finding| (finding.waiver.is_some(), std::cmp::Reverse(finding.control.severity)));
     findings
 }
@@ -169,9 +178,8 @@ pub fn start_forbidden_by(findings: &[Finding]) -> Option<String> {
 }
 
 /// The waiver that covers this today: of the gateway's file, or of the partner's own.
-fn waiver<'a>(facts: &Facts<'a>, control: &Control, subject: &str) -> Option<&'a Waiver> {
-    let config: &'a Config = facts.config;
-    let today = facts.now.date();
+fn waiver<'a>(config: &'a Config, now: OffsetDateTime, control: &Control, subject: &str) -> Option<&'a Waiver> {
+    let today = now.date();
     let holds = |waiver: &&Waiver| waiver.control == control.id && waiver.until >= today;
     let everywhere_or_here = |waiver: &&Waiver| {
         waiver.subject.as_ref().is_none_or(|named| named == subject || subject == partner::subject(named))

@@ -15,6 +15,7 @@ use fhirwall_policy::decide::{EndpointFacts, EndpointRole};
 
 pub use files::BuildError;
 
+use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::consents::{ConsentSource, FetchedConsents, Settings, UpstreamFetch};
 use crate::forward::{NoCredential, Upstream, UpstreamCredential};
@@ -121,12 +122,9 @@ impl Generation {
 
 fn endpoint(one: &config::Endpoint, gateway: &config::Gateway, shared: &Shared) -> Result<Endpoint, BuildError> {
     let refused = |what: &str| BuildError::Endpoint { endpoint: one.name.clone(), what: what.to_owned() };
-    let tls = files::upstream_tls(&one.upstream, &format!("endpoint {}", one.name))?;
-    let response_bytes = gateway.limits.response_bytes.bytes();
-    let bases: Vec<String> = one.upstream.urls.iter().map(|url| url.base().to_owned()).collect();
-    let credential = credential(&one.upstream, shared).map_err(|what| refused(&what))?;
-    let upstream = Upstream::new(tls, bases.clone(), one.upstream.timeout, response_bytes, credential);
+    let upstream = upstream_of(one, gateway, &shared.clock)?;
     let upstream = Arc::new(upstream.within(Arc::clone(&shared.admission)));
+    let bases = upstream.bases();
     let base_url = one.base_url.base().to_owned();
     let host = one.base_url.host_str().ok_or_else(|| refused("base_url has no host"))?;
     let authority = one.base_url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
@@ -136,7 +134,7 @@ fn endpoint(one: &config::Endpoint, gateway: &config::Gateway, shared: &Shared) 
     };
     let fetch: Arc<dyn UpstreamFetch> = Arc::clone(&upstream) as Arc<dyn UpstreamFetch>;
     let consents = Settings { cache: gateway.consent.cache, ..Settings::default() };
-    let facts_bases: Vec<String> = std::iter::once(base_url.clone()).chain(bases).collect();
+    let facts_bases: Vec<String> = std::iter::once(base_url.clone()).chain(bases.iter().cloned()).collect();
     Ok(Endpoint {
         labeller: labeller(&gateway.labels, &facts_bases)?,
         facts: EndpointFacts { name: one.name.clone(), role, bases: facts_bases.clone() },
@@ -167,7 +165,21 @@ pub(crate) fn offline_endpoint(
     Ok((EndpointFacts { name: one.name.clone(), role, bases }, labeller))
 }
 
-fn credential(one: &config::Upstream, shared: &Shared) -> Result<Arc<dyn UpstreamCredential>, String> {
+/// The way to the EHR of an endpoint, with the gateway's own credential.
+pub(crate) fn upstream_of(
+    one: &config::Endpoint,
+    gateway: &config::Gateway,
+    clock: &Arc<dyn Clock>,
+) -> Result<Upstream, BuildError> {
+    let tls = files::upstream_tls(&one.upstream, &format!("endpoint {}", one.name))?;
+    let bases = one.upstream.urls.iter().map(|url| url.base().to_owned()).collect();
+    let credential =
+        credential(&one.upstream, clock).map_err(|what| BuildError::Endpoint { endpoint: one.name.clone(), what })?;
+    let response_bytes = gateway.limits.response_bytes.bytes();
+    Ok(Upstream::new(tls, bases, one.upstream.timeout, response_bytes, credential))
+}
+
+fn credential(one: &config::Upstream, clock: &Arc<dyn Clock>) -> Result<Arc<dyn UpstreamCredential>, String> {
     match &one.auth {
         config::UpstreamAuth::None => Ok(Arc::new(NoCredential)),
         config::UpstreamAuth::HeaderFile { header, file } => {
@@ -187,7 +199,7 @@ fn credential(one: &config::Upstream, shared: &Shared) -> Result<Arc<dyn Upstrea
                 proof: OwnProof::PrivateKeyJwt(Arc::new(key)),
                 fetch: files::upstream_client(one)?,
             };
-            Ok(Arc::new(BackendService::new(endpoint, client_id.clone(), scope, Arc::clone(&shared.clock))))
+            Ok(Arc::new(BackendService::new(endpoint, client_id.clone(), scope, Arc::clone(clock))))
         }
     }
 }

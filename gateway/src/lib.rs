@@ -29,6 +29,7 @@ pub mod redact;
 pub mod refusal;
 pub mod reload;
 pub mod resolve;
+pub mod scan;
 pub mod schedule;
 pub mod serve;
 pub mod shared;

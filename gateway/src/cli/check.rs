@@ -4,14 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstream::{eprintln, println};
-use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use serde_json::json;
 
-use crate::cli::exit;
+use crate::cli::{exit, findings};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Problems, environment};
-use crate::control::{Finding, Severity, findings, markdown};
+use crate::control::{self, Finding, Severity, markdown};
 use crate::reach::{Reached, reach};
 
 #[derive(clap::Args, Debug)]
@@ -49,13 +48,13 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(exit::USAGE);
         }
     };
-    let findings = findings(&config, SystemClock.now());
+    let found = control::findings(&config, SystemClock.now());
     let reached = if args.offline { Vec::new() } else { reach_all(&config) };
     match args.output {
-        Output::Text => tell(&config, &findings, &reached),
-        Output::Json => println!("{:#}", as_json(&findings, &reached)),
+        Output::Text => tell(&config, &found, &reached),
+        Output::Json => println!("{:#}", as_json(&found, &reached)),
     }
-    if findings.iter().any(Finding::counts) {
+    if found.iter().any(Finding::counts) {
         ExitCode::from(exit::FINDINGS)
     } else if reached.iter().any(|one| one.failure.is_some()) {
         ExitCode::from(exit::OUT_OF_REACH)
@@ -86,24 +85,10 @@ fn tell_problems(problems: &Problems, output: Output) {
     }
 }
 
-fn tell(config: &Config, findings: &[Finding], reached: &[Reached]) {
-    for finding in findings {
-        let colour = match (finding.waiver.is_some(), finding.control.severity) {
-            (true, _) | (false, Severity::Advice) => AnsiColor::Cyan,
-            (false, Severity::Risk) => AnsiColor::Yellow,
-            (false, Severity::Violation) => AnsiColor::Red,
-        };
-        let style = Style::new().fg_color(Some(colour.into()));
-        println!("{style}{finding}{style:#}\n");
-    }
-    for one in reached {
-        match &one.failure {
-            None => println!("reached     {}", one.what),
-            Some(failure) => println!("not reached {}: {failure}", one.what),
-        }
-    }
-    let count =
-        |severity| findings.iter().filter(|one| one.waiver.is_none() && one.control.severity == severity).count();
+fn tell(config: &Config, found: &[Finding], reached: &[Reached]) {
+    findings::tell(found);
+    findings::tell_reached(reached);
+    let count = |severity| found.iter().filter(|one| one.waiver.is_none() && one.control.severity == severity).count();
     println!(
         "{}: {} partners, {} violations, {} risks, {} advice, {} waived",
         config.file.display(),
@@ -111,27 +96,13 @@ fn tell(config: &Config, findings: &[Finding], reached: &[Reached]) {
         count(Severity::Violation),
         count(Severity::Risk),
         count(Severity::Advice),
-        findings.iter().filter(|one| one.waiver.is_some()).count()
+        found.iter().filter(|one| one.waiver.is_some()).count()
     );
 }
 
-fn as_json(findings: &[Finding], reached: &[Reached]) -> serde_json::Value {
-    let finding = |one: &Finding| {
-        json!({
-            "id": one.control.id,
-            "severity": one.control.severity.to_string(),
-            "requirement": one.control.cites,
-            "subject": one.subject,
-            "finding": one.what,
-            "fix": one.control.fix,
-            "waiver": one.waiver.as_ref().map(|waiver| {
-                json!({"reason": waiver.reason, "owner": waiver.owner, "until": waiver.until.to_string()})
-            }),
-        })
-    };
-    let answer = |one: &Reached| json!({"what": one.what, "failure": one.failure});
+fn as_json(found: &[Finding], reached: &[Reached]) -> serde_json::Value {
     json!({
-        "findings": findings.iter().map(finding).collect::<Vec<_>>(),
-        "reached": reached.iter().map(answer).collect::<Vec<_>>(),
+        "findings": found.iter().map(findings::as_json).collect::<Vec<_>>(),
+        "reached": reached.iter().map(findings::reached_as_json).collect::<Vec<_>>(),
     })
 }

@@ -142,7 +142,8 @@ fn may_be_asked(uri: &http::Uri, allow_loopback_http: bool) -> bool {
     }
 }
 
-fn tls_config(outgoing: &Outgoing<'_>) -> Result<ClientConfig, FetchSetupError> {
+/// The TLS of an outgoing client.
+pub(crate) fn tls_config(outgoing: &Outgoing<'_>) -> Result<ClientConfig, FetchSetupError> {
     let mut roots = RootCertStore::empty();
     match outgoing.ca_pem {
         Some(pem) => {
