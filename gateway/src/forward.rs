@@ -3,29 +3,35 @@
 //! The client's headers, path and token never reach the EHR (rules 1 and 11). The answer is collected whole, within
 //! bounds, before anything is decided on it.
 
+mod breaker;
 mod decode;
+mod health;
+mod pool;
+mod retry;
+mod wire;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LAST_MODIFIED, LOCATION, RETRY_AFTER,
-};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LAST_MODIFIED, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use crate::admit::{Admission, BytesInFlight};
+use crate::clock::{Clock, SystemClock};
+pub use breaker::{FAILURES, FIRST_REST, LONGEST_REST};
+pub use health::keep_asking;
+pub use pool::{Pool, Pools, Standing};
+use retry::Ended;
+pub use retry::LONGEST_WAIT;
+use wire::Wire;
 
 /// The gateway's own credential at the EHR, as an `Authorization` value. Never the client's.
 #[async_trait]
@@ -101,15 +107,17 @@ pub enum UpstreamFailure {
     },
 }
 
-/// One EHR endpoint: its addresses, the connection pool, and the gateway's credential.
+/// One EHR endpoint: its URLs, the connections to them, and the gateway's credential.
 pub struct Upstream {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    wire: Wire,
     /// Each without a trailing slash.
     bases: Vec<String>,
-    next: AtomicUsize,
+    pool: Arc<Pool>,
     timeout: Duration,
+    health_interval: Duration,
     response_bytes: usize,
     credential: Arc<dyn UpstreamCredential>,
+    clock: Arc<dyn Clock>,
     /// Where room for answers is taken; `None` takes none.
     admission: Option<Arc<Admission>>,
 }
@@ -129,23 +137,18 @@ impl Upstream {
         response_bytes: usize,
         credential: Arc<dyn UpstreamCredential>,
     ) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(Duration::from_secs(3)));
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(256)
-            .retry_canceled_requests(false)
-            .build(connector);
-        let bases = bases.into_iter().map(|base| base.trim_end_matches('/').to_owned()).collect();
-        Self { client, bases, next: AtomicUsize::new(0), timeout, response_bytes, credential, admission: None }
+        let bases: Vec<String> = bases.into_iter().map(|base| base.trim_end_matches('/').to_owned()).collect();
+        Self {
+            wire: Wire::network(tls),
+            pool: Arc::new(Pool::new(&bases, Arc::default())),
+            bases,
+            timeout,
+            health_interval: Duration::from_secs(10),
+            response_bytes,
+            credential,
+            clock: Arc::new(SystemClock),
+            admission: None,
+        }
     }
 
     /// Takes room for each answer's body before it is read (rule 13).
@@ -155,73 +158,94 @@ impl Upstream {
         self
     }
 
+    /// Shares what is known of the URLs with other generations, and has them asked for their health this often.
+    #[must_use]
+    pub fn pooled(mut self, pool: Arc<Pool>, health_interval: Duration, clock: Arc<dyn Clock>) -> Self {
+        self.pool = pool;
+        self.health_interval = health_interval;
+        self.clock = clock;
+        self
+    }
+
+    /// Reaches the EHR through a Unix socket; the base says the path alone.
+    #[must_use]
+    pub fn through_socket(mut self, socket: &Path) -> Self {
+        self.wire = Wire::local(socket);
+        self
+    }
+
     /// The bases that the EHR may use for itself in its answers.
     pub fn bases(&self) -> &[String] {
         &self.bases
     }
 
+    /// What is known of its URLs.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// Sends one request and collects its answer.
+    ///
+    /// It goes to the least busy healthy URL. What was certainly not sent, and what changes nothing, may go to another one;
+    /// all attempts together take no longer than the endpoint's timeout. With no healthy URL there is no attempt at all.
     pub async fn exchange(&self, request: &UpstreamRequest) -> Result<UpstreamAnswer, UpstreamFailure> {
         let authorization = self.credential.authorization().await?;
-        let request = self.build(request, authorization)?;
-        match timeout(self.timeout, self.round_trip(request)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(UpstreamFailure::TimedOut),
+        let began = Instant::now();
+        let deadline = began.checked_add(self.timeout).unwrap_or(began);
+        let changes_nothing = retry::changes_nothing(request);
+        let mut tried = Vec::new();
+        let mut last = None;
+        loop {
+            let now = Instant::now();
+            let Some(taken) = self.pool.take(&tried, now) else { break };
+            let built = build(taken.base(), request, authorization.clone())?;
+            let attempt = timeout_at(deadline.into(), self.round_trip(built)).await;
+            let ended = match attempt.unwrap_or(Err(Ended::TimedOut)) {
+                Ok(answer) => {
+                    taken.answered(Instant::now());
+                    return Ok(answer);
+                }
+                Err(ended) => ended,
+            };
+            if ended.speaks_against_url() {
+                taken.failed(Instant::now());
+            } else {
+                taken.answered(Instant::now());
+            }
+            last = Some(ended.failure());
+            let here_again = ended.may_go_again(changes_nothing) && self.pool.len() == 1 && tried.is_empty();
+            if here_again {
+                // A place that is no URL's: the next attempt may take the same one, and is the last.
+                tried.push(usize::MAX);
+            } else if ended.may_go_elsewhere(changes_nothing) {
+                tried.push(taken.index);
+            } else {
+                break;
+            }
         }
+        Err(last.unwrap_or_else(|| {
+            let wait = self.pool.wait(Instant::now());
+            UpstreamFailure::Unavailable { retry_after: Some(wait.max(Duration::from_secs(1))) }
+        }))
     }
 
-    fn build(
-        &self,
-        request: &UpstreamRequest,
-        authorization: Option<HeaderValue>,
-    ) -> Result<Request<Full<Bytes>>, UpstreamFailure> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed).checked_rem(self.bases.len()).unwrap_or(0);
-        let base = self.bases.get(turn).ok_or(UpstreamFailure::Unreachable)?;
-        let mut uri = String::with_capacity(base.len() + request.path.len() + request.query.len() + 1);
-        uri.push_str(base);
-        uri.push_str(&request.path);
-        if !request.query.is_empty() {
-            uri.push('?');
-            uri.push_str(&request.query);
-        }
-        let uri: Uri = uri.parse().map_err(|_| UpstreamFailure::Unintelligible)?;
-        let mut built = Request::new(Full::new(Bytes::new()));
-        *built.method_mut() = request.method.clone();
-        *built.uri_mut() = uri;
-        let headers = built.headers_mut();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/fhir+json"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        // R4 http.html: an unknown parameter must not widen a result; what was written is judged before it is shown.
-        let prefer = if request.body.is_some() { "handling=strict, return=representation" } else { "handling=strict" };
-        headers.insert("prefer", HeaderValue::from_static(prefer));
-        if let Some(authorization) = authorization {
-            headers.insert(AUTHORIZATION, authorization);
-        }
-        insert_text(headers, IF_MATCH, request.if_match.as_deref())?;
-        insert_text(headers, http::HeaderName::from_static("if-none-exist"), request.if_none_exist.as_deref())?;
-        if let Some((content_type, body)) = &request.body {
-            headers.insert(CONTENT_TYPE, content_type.clone());
-            *built.body_mut() = Full::new(body.clone());
-        }
-        Ok(built)
-    }
-
-    async fn round_trip(&self, request: Request<Full<Bytes>>) -> Result<UpstreamAnswer, UpstreamFailure> {
-        let answer = self.client.request(request).await.map_err(|_| UpstreamFailure::Unreachable)?;
+    async fn round_trip(&self, request: Request<Full<Bytes>>) -> Result<UpstreamAnswer, Ended> {
+        let sent = self.wire.request(request).await;
+        let answer = sent.map_err(|error| if error.is_connect() { Ended::NotSent } else { Ended::Lost })?;
         let (head, body) = answer.into_parts();
-        decode::acceptable(head.status, &head.headers)?;
-        let encoding = decode::encoding(&head.headers)?;
-        let room = self.room(body.size_hint().exact(), encoding).await?;
+        decode::acceptable(head.status, &head.headers, self.clock.now())?;
+        let encoding = decode::encoding(&head.headers).map_err(Ended::Answered)?;
+        let room = self.room(body.size_hint().exact(), encoding).await.map_err(Ended::Answered)?;
         let collected = Limited::new(body, self.response_bytes).collect().await.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {
-                UpstreamFailure::TooLarge
+                Ended::Answered(UpstreamFailure::TooLarge)
             } else {
-                UpstreamFailure::Unreachable
+                Ended::Lost
             }
         })?;
-        let body = decode::decode(encoding, collected.to_bytes(), self.response_bytes)?;
+        let body = decode::decode(encoding, collected.to_bytes(), self.response_bytes).map_err(Ended::Answered)?;
         if !body.is_empty() {
-            decode::json_type(&head.headers)?;
+            decode::json_type(&head.headers).map_err(Ended::Answered)?;
         }
         let text = |name: http::HeaderName| head.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         Ok(UpstreamAnswer {
@@ -251,15 +275,44 @@ impl Upstream {
     }
 }
 
+/// The request as it goes to the URL at `base`: nothing of the client's but what the permit says.
+fn build(
+    base: &str,
+    request: &UpstreamRequest,
+    authorization: Option<HeaderValue>,
+) -> Result<Request<Full<Bytes>>, UpstreamFailure> {
+    let mut uri = String::with_capacity(base.len() + request.path.len() + request.query.len() + 1);
+    uri.push_str(base);
+    uri.push_str(&request.path);
+    if !request.query.is_empty() {
+        uri.push('?');
+        uri.push_str(&request.query);
+    }
+    let uri: Uri = uri.parse().map_err(|_| UpstreamFailure::Unintelligible)?;
+    let mut built = Request::new(Full::new(Bytes::new()));
+    *built.method_mut() = request.method.clone();
+    *built.uri_mut() = uri;
+    let headers = built.headers_mut();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/fhir+json"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    // R4 http.html: an unknown parameter must not widen a result; what was written is judged before it is shown.
+    let prefer = if request.body.is_some() { "handling=strict, return=representation" } else { "handling=strict" };
+    headers.insert("prefer", HeaderValue::from_static(prefer));
+    if let Some(authorization) = authorization {
+        headers.insert(AUTHORIZATION, authorization);
+    }
+    insert_text(headers, IF_MATCH, request.if_match.as_deref())?;
+    insert_text(headers, http::HeaderName::from_static("if-none-exist"), request.if_none_exist.as_deref())?;
+    if let Some((content_type, body)) = &request.body {
+        headers.insert(CONTENT_TYPE, content_type.clone());
+        *built.body_mut() = Full::new(body.clone());
+    }
+    Ok(built)
+}
+
 fn insert_text(headers: &mut HeaderMap, name: http::HeaderName, value: Option<&str>) -> Result<(), UpstreamFailure> {
     if let Some(value) = value {
         headers.insert(name, HeaderValue::from_str(value).map_err(|_| UpstreamFailure::Unintelligible)?);
     }
     Ok(())
-}
-
-/// `Retry-After` in seconds, where the EHR gave one that makes sense.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds.clamp(1, 3_600)))
 }

@@ -123,7 +123,9 @@ impl Generation {
 fn endpoint(one: &config::Endpoint, gateway: &config::Gateway, shared: &Shared) -> Result<Endpoint, BuildError> {
     let refused = |what: &str| BuildError::Endpoint { endpoint: one.name.clone(), what: what.to_owned() };
     let upstream = upstream_of(one, gateway, &shared.clock)?;
-    let upstream = Arc::new(upstream.within(Arc::clone(&shared.admission)));
+    let pool = shared.upstreams.of(&one.name, upstream.bases());
+    let upstream = upstream.within(Arc::clone(&shared.admission));
+    let upstream = Arc::new(upstream.pooled(pool, one.upstream.health_interval, Arc::clone(&shared.clock)));
     let bases = upstream.bases();
     let base_url = one.base_url.base().to_owned();
     let host = one.base_url.host_str().ok_or_else(|| refused("base_url has no host"))?;
@@ -176,7 +178,11 @@ pub(crate) fn upstream_of(
     let credential =
         credential(&one.upstream, clock).map_err(|what| BuildError::Endpoint { endpoint: one.name.clone(), what })?;
     let response_bytes = gateway.limits.response_bytes.bytes();
-    Ok(Upstream::new(tls, bases, one.upstream.timeout, response_bytes, credential))
+    let upstream = Upstream::new(tls, bases, one.upstream.timeout, response_bytes, credential);
+    Ok(match &one.upstream.unix_socket {
+        None => upstream,
+        Some(socket) => upstream.through_socket(socket),
+    })
 }
 
 fn credential(one: &config::Upstream, clock: &Arc<dyn Clock>) -> Result<Arc<dyn UpstreamCredential>, String> {

@@ -8,6 +8,7 @@ use crate::audit::AuditLog;
 use crate::behaviour::Behaviour;
 use crate::clock::Clock;
 use crate::decisions::Decisions;
+use crate::forward::Pools;
 use crate::identify::state::{ReplayCache, Revocations};
 use crate::listen::InFlight;
 use crate::state::{RedisState, StateStore};
@@ -28,6 +29,8 @@ pub struct Shared {
     /// In shadow mode: it tells what stands out, and changes nothing.
     pub behaviour: Behaviour,
     pub in_flight: Arc<InFlight>,
+    /// What is known of the EHRs' URLs.
+    pub upstreams: Pools,
 }
 
 impl fmt::Debug for Shared {

@@ -54,7 +54,7 @@ async fn an_ehr_that_is_away_or_busy_is_told_as_such() {
     stage.neighbours().ehr.misbehave(Some("Patient"), Misbehaviour::Unavailable);
     let reply = stage.treatment("/Patient/amara-osei").await;
     assert_eq!(reply.status, 503, "{}", reply.text());
-    assert!(!reply.header("retry-after").is_empty());
+    assert_eq!(reply.header("retry-after"), "7", "as the EHR said");
     stage.neighbours().ehr.behave();
     assert_eq!(stage.treatment("/Patient/amara-osei").await.status, 200);
 }

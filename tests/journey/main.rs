@@ -14,6 +14,7 @@ mod doors;
 mod hidden;
 mod hostile;
 mod public;
+mod upstreams;
 mod wire;
 mod writes;
 

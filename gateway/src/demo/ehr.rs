@@ -95,6 +95,7 @@ struct Ehr {
 struct EhrState {
     store: store::Store,
     log: Vec<SeenRequest>,
+    questions: usize,
     /// By resource type; `None` is every request.
     misbehaviour: HashMap<Option<String>, Misbehaviour>,
     /// The rest of a search, by the token of its next page.
@@ -115,6 +116,11 @@ impl Ehr {
 impl EhrServer {
     /// Starts on loopback, with the sample patients. `tls` should require the gateway's certificate.
     pub async fn start(tls: &ServerTls, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), tls, clock).await
+    }
+
+    /// As [`EhrServer::start`], at this address: one that was stopped comes back.
+    pub async fn start_at(address: SocketAddr, tls: &ServerTls, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let mut state = EhrState::default();
         let now = clock.now();
         for resource in crate::demo::patients::resources(now) {
@@ -122,10 +128,15 @@ impl EhrServer {
         }
         let ehr = Arc::new(Ehr { clock, base: std::sync::OnceLock::new(), state: Mutex::new(state) });
         let router = Router::new().fallback(answer_request).with_state(Arc::clone(&ehr));
-        let server = TlsServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), tls, router).await?;
+        let server = TlsServer::start(address, tls, router).await?;
         // A second call cannot happen: the cell was made above.
         ehr.base.get_or_init(|| format!("https://{}/fhir", server.address()));
         Ok(Self { server, ehr })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
     }
 
     /// The FHIR base: `https://127.0.0.1:port/fhir`.
@@ -133,9 +144,15 @@ impl EhrServer {
         self.ehr.base().to_owned()
     }
 
-    /// Every request received since the start or the last [`EhrServer::forget`].
+    /// Every request received since the start or the last [`EhrServer::forget`], but for requests for the
+    /// CapabilityStatement: with these the gateway asks of its own accord whether the EHR is well.
     pub fn log(&self) -> Vec<SeenRequest> {
         self.ehr.state().log.clone()
+    }
+
+    /// How often the CapabilityStatement was asked for.
+    pub fn health_questions(&self) -> usize {
+        self.ehr.state().questions
     }
 
     /// Empties the log.
@@ -187,7 +204,11 @@ async fn answer_request(State(ehr): State<Arc<Ehr>>, request: Request) -> Respon
     };
     let misbehaviour = {
         let mut state = ehr.state();
-        state.log.push(seen.clone());
+        if seen.path.ends_with("/metadata") {
+            state.questions = state.questions.saturating_add(1);
+        } else {
+            state.log.push(seen.clone());
+        }
         let kind = seen.path.split('/').nth(2).unwrap_or_default().to_owned();
         state.misbehaviour.get(&Some(kind)).or_else(|| state.misbehaviour.get(&None)).cloned()
     };

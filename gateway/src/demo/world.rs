@@ -88,6 +88,13 @@ impl Neighbours {
         Ok(Self { ehr, issuer, treatment, research, patient, authority: site.listen.to_string(), site, pki })
     }
 
+    /// Another EHR with the same patients, at this address or any; it stops when dropped.
+    pub async fn another_ehr(&self, address: Option<SocketAddr>) -> anyhow::Result<EhrServer> {
+        let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let tls = self.pki.ehr_tls()?;
+        Ok(EhrServer::start_at(address.unwrap_or(any), &tls, Arc::new(SystemClock)).await?)
+    }
+
     /// The file for `fhirwall run --config`.
     pub fn config_file(&self) -> PathBuf {
         self.site.config_file()

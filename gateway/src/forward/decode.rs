@@ -7,7 +7,10 @@ use flate2::read::GzDecoder;
 use http::header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 
-use super::{UpstreamFailure, retry_after};
+use time::OffsetDateTime;
+
+use super::UpstreamFailure;
+use super::retry::{Ended, retry_after};
 
 /// How the body is packed. The gateway asks for `identity`; a server that sends gzip all the same is understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,16 +20,24 @@ pub(super) enum Encoding {
 }
 
 /// Refuses statuses that no FHIR interaction of ours may have.
-pub(super) fn acceptable(status: StatusCode, headers: &HeaderMap) -> Result<(), UpstreamFailure> {
+pub(super) fn acceptable(status: StatusCode, headers: &HeaderMap, now: OffsetDateTime) -> Result<(), Ended> {
     if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-        return Err(UpstreamFailure::Credential);
+        return Err(Ended::Answered(UpstreamFailure::Credential));
     }
-    if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
-        return Err(UpstreamFailure::Unavailable { retry_after: retry_after(headers) });
+    let busy = || UpstreamFailure::Unavailable { retry_after: retry_after(headers, now) };
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        return Err(Ended::TurnedAway(busy()));
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return Err(Ended::Answered(busy()));
+    }
+    // Said by what stands before the EHR: it has no answer of the EHR itself.
+    if status == StatusCode::BAD_GATEWAY || status == StatusCode::GATEWAY_TIMEOUT {
+        return Err(Ended::TurnedAway(UpstreamFailure::Unreachable));
     }
     // Redirects are never followed with credentials; a part of a body cannot be judged.
     if status.is_redirection() || status.is_informational() || headers.contains_key(CONTENT_RANGE) {
-        return Err(UpstreamFailure::Unintelligible);
+        return Err(Ended::Answered(UpstreamFailure::Unintelligible));
     }
     Ok(())
 }
@@ -125,12 +136,18 @@ mod tests {
     }
 
     #[test]
-    fn redirects_and_partial_bodies_are_not_read() {
+    fn only_whole_answers_of_the_ehr_itself_are_read() {
         let none = HeaderMap::new();
-        assert_eq!(acceptable(StatusCode::FOUND, &none), Err(UpstreamFailure::Unintelligible));
-        assert_eq!(acceptable(StatusCode::OK, &none), Ok(()));
+        let judged = |status: StatusCode, headers: &HeaderMap| acceptable(status, headers, OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(judged(StatusCode::OK, &none), Ok(()));
+        assert_eq!(judged(StatusCode::NOT_FOUND, &none), Ok(()));
+        let unintelligible = Err(Ended::Answered(UpstreamFailure::Unintelligible));
+        assert_eq!(judged(StatusCode::FOUND, &none), unintelligible);
         let mut partial = HeaderMap::new();
         partial.insert(CONTENT_RANGE, HeaderValue::from_static("bytes 0-1/2"));
-        assert_eq!(acceptable(StatusCode::PARTIAL_CONTENT, &partial), Err(UpstreamFailure::Unintelligible));
+        assert_eq!(judged(StatusCode::PARTIAL_CONTENT, &partial), unintelligible);
+        let away = Err(Ended::TurnedAway(UpstreamFailure::Unreachable));
+        assert_eq!(judged(StatusCode::BAD_GATEWAY, &none), away);
+        assert_eq!(judged(StatusCode::GATEWAY_TIMEOUT, &none), away);
     }
 }

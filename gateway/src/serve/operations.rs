@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use crate::admin::{Check, Operations};
+use crate::forward::Standing;
 use crate::generation::Generation;
 use crate::proxy::Gateway;
 use crate::reload::Live;
@@ -35,7 +37,7 @@ impl Operations for Operated {
                 status.generation, rejected.problems
             ),
         };
-        vec![
+        let mut checks = vec![
             check("draining", !draining, if draining { "this process is ending" } else { "no" }.to_owned()),
             check(
                 "audit",
@@ -44,7 +46,21 @@ impl Operations for Operated {
             ),
             // A refused change does not make the process unready: the last good generation serves on.
             check("configuration", true, configuration),
-        ]
+        ];
+        for endpoint in &self.live.current().generation.endpoints {
+            checks.extend(endpoint.upstream.pool().standing(Instant::now()).into_iter().map(|url| {
+                let name = format!("upstream {} {}", endpoint.facts.name, url.index);
+                let Standing { base, left_alone, .. } = &url;
+                let detail = match url.healthy {
+                    true => format!("{base} answers"),
+                    false => format!("{base} does not answer; it is tried again in {} ms", left_alone.as_millis()),
+                };
+                // An EHR that is away makes the process no less ready: another replica has the same EHR, and refusals are
+                // on record only where a gateway gives them.
+                check(&name, true, detail)
+            }));
+        }
+        checks
     }
 
     fn configuration(&self) -> String {

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Problems};
 use crate::control;
 use crate::decisions::Decisions;
+use crate::forward::{Pools, keep_asking};
 use crate::generation::Generation;
 use crate::listen::{Bounds, InFlight, Listener};
 use crate::proxy::Gateway;
@@ -71,10 +72,12 @@ pub fn prepare(path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Pre
         listeners.push((listener_app, bind(listener.address)?));
     }
     let admin = bind(gateway.admin.address)?;
+    shared.metrics.upstreams(observed_upstreams(&live));
     let trigger = reloader.watch(timing).map_err(StartError::Watch)?;
     let mut tasks = vec![
         tokio::spawn(follow_generations(Arc::clone(&live), Arc::clone(&shared), swappable)),
         tokio::spawn(housekeeping(Arc::clone(&shared))),
+        tokio::spawn(health_of_upstreams(Arc::clone(&live), Arc::clone(&shared))),
     ];
     if let Some(redis) = &shared.redis {
         tasks.push(tokio::spawn(copy_of_redis(Arc::clone(redis))));
@@ -149,6 +152,7 @@ fn shared(config: &Config, clock: Arc<dyn Clock>) -> Result<Shared, StartError> 
         decisions: Decisions::default(),
         behaviour: Behaviour::new(Settings::default()),
         in_flight: Arc::new(InFlight::default()),
+        upstreams: Pools::default(),
     })
 }
 
@@ -285,6 +289,30 @@ async fn copy_of_redis(redis: Arc<RedisState>) {
             tracing::warn!(%error, "the shared state cannot be read");
         }
     }
+}
+
+/// The health of the EHRs' URLs of whichever generation serves: by endpoint, and by place in its list.
+fn observed_upstreams(live: &Arc<Live<Generation>>) -> impl Fn() -> Vec<(String, usize, bool)> + Send + Sync + 'static {
+    let live = Arc::clone(live);
+    move || {
+        let (current, now) = (live.current(), Instant::now());
+        let of = |endpoint: &crate::generation::Endpoint| {
+            let name = endpoint.facts.name.clone();
+            let standing = endpoint.upstream.pool().standing(now);
+            standing.into_iter().map(move |url| (name.clone(), url.index, url.healthy)).collect::<Vec<_>>()
+        };
+        current.generation.endpoints.iter().flat_map(of).collect()
+    }
+}
+
+/// Asks the EHRs of the generation that serves for their health.
+async fn health_of_upstreams(live: Arc<Live<Generation>>, shared: Arc<Shared>) {
+    let changes = live.subscribe();
+    let upstreams = || {
+        let current = live.current();
+        current.generation.endpoints.iter().map(|endpoint| Arc::clone(&endpoint.upstream)).collect()
+    };
+    keep_asking(&shared.upstreams, upstreams, changes).await;
 }
 
 /// Tells a sink every record, at least once, without making anybody wait.

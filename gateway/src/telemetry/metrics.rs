@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Gauge, Histogram, MeterProvider};
+use opentelemetry::metrics::{AsyncInstrument, Counter, Gauge, Histogram, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
 use thiserror::Error;
@@ -28,7 +28,7 @@ pub enum MetricsError {
 /// Every metric of the gateway.
 pub struct Metrics {
     registry: Registry,
-    _provider: SdkMeterProvider,
+    provider: SdkMeterProvider,
     requests: Counter<u64>,
     request_seconds: Histogram<f64>,
     stage_seconds: Histogram<f64>,
@@ -91,12 +91,26 @@ impl Metrics {
             certificate_expiry: meter.f64_gauge("fhirwall_certificate_expiry_seconds").build(),
             partners: Mutex::new(HashSet::new()),
             registry,
-            _provider: provider.clone(),
+            provider: provider.clone(),
         };
         let build = meter.u64_gauge("fhirwall_build_info").build();
         build.record(1, &[KeyValue::new("version", env!("CARGO_PKG_VERSION"))]);
         metrics.audit_chain_breaks.add(0, &[]);
         Ok(metrics)
+    }
+
+    /// Shows the health of the EHRs' URLs, as `read` tells it whenever metrics are read: endpoint, place in
+    /// `upstream.urls`, healthy or not.
+    pub fn upstreams(&self, read: impl Fn() -> Vec<(String, usize, bool)> + Send + Sync + 'static) {
+        let observe = move |observer: &dyn AsyncInstrument<u64>| {
+            for (endpoint, url, healthy) in read() {
+                let url = i64::try_from(url).unwrap_or(i64::MAX);
+                observer.observe(u64::from(healthy), &[KeyValue::new("endpoint", endpoint), KeyValue::new("url", url)]);
+            }
+        };
+        // The provider keeps the callback; the instrument itself is only a handle.
+        let meter = self.provider.meter("fhirwall");
+        drop(meter.u64_observable_gauge("fhirwall_upstream_healthy").with_callback(observe).build());
     }
 
     /// The exposition text for `/metrics`.
@@ -198,6 +212,7 @@ mod tests {
         metrics.audit_record();
         metrics.config(3, "ok");
         metrics.certificate_expiry("listener", 60.0);
+        metrics.upstreams(|| vec![("main".to_owned(), 0, true), ("main".to_owned(), 1, false)]);
         let text = metrics.text().unwrap();
         for line in [
             r#"fhirwall_requests_total{interaction="read",partner="app",resource_type="Patient",status="200"} 1"#,
@@ -214,6 +229,8 @@ mod tests {
             "fhirwall_config_generation 3",
             r#"fhirwall_config_reloads_total{result="ok"} 1"#,
             r#"fhirwall_certificate_expiry_seconds{name="listener"} 60"#,
+            r#"fhirwall_upstream_healthy{endpoint="main",url="0"} 1"#,
+            r#"fhirwall_upstream_healthy{endpoint="main",url="1"} 0"#,
             "fhirwall_build_info",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
