@@ -2,6 +2,8 @@
 //!
 //! Ground: THO v3-ActCode, v3-Confidentiality, v3-ActReason, v3-ObservationValue; DS4P IG 1.0.0.
 
+mod codes;
+
 use core::fmt;
 
 /// What a label says.
@@ -212,6 +214,16 @@ impl Label {
             }
             _ => None,
         }
+    }
+}
+
+impl LabelSet {
+    /// What one label coding says of the record that carries it: the label and what it implies, what the code counts as,
+    /// or nothing for an official code that protects nothing (test data, integrity, most handling instructions). `None`
+    /// for a code that no table knows: the caller treats it as restricted.
+    pub fn from_coding(system: &str, code: &str) -> Option<Self> {
+        let own = Label::from_coding(system, code).map(|label| Self::EMPTY.with(label));
+        own.or_else(|| codes::counts_as(system, code))
     }
 }
 

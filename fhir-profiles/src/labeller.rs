@@ -172,14 +172,15 @@ impl Labeller {
         &self.bases
     }
 
-    /// Reads one label coding. `None`: no table and no mapping knows it; the caller treats it as [`Label::UNKNOWN`].
+    /// Reads one label coding; no labels where it protects nothing. `None`: no table and no mapping knows it; the caller
+    /// treats it as [`Label::UNKNOWN`].
     pub fn label(&self, system: &str, code: &str) -> Option<LabelSet> {
         if let Some(mapped) = self.map.get(&(Box::from(system), Box::from(code))) {
             return Some(*mapped);
         }
         let system = self.named(system);
         let system = label::canonical_system(system).unwrap_or(system);
-        Label::from_coding(system, code).map(|label| LabelSet::EMPTY.with(label))
+        LabelSet::from_coding(system, code)
     }
 
     fn named<'s>(&'s self, system: &'s str) -> &'s str {

@@ -302,3 +302,32 @@ fn two_editions_of_a_list_can_be_compared_on_the_same_records() {
     let (resource, gained, lost) = differences[0];
     assert!(resource == 1 && gained.is_empty() && lost.contains(Label::PART2));
 }
+
+#[test]
+fn the_label_of_an_answer_is_the_highest_of_its_rows_unless_no_row_explains_it() {
+    let coding = |system: &str, code: &str| {
+        format!(r#"{{"system":"http://terminology.hl7.org/CodeSystem/{system}","code":"{code}"}}"#)
+    };
+    let bundle = |kind: &str, envelope: &str, first: &str| {
+        format!(
+            r#"{{"resourceType":"Bundle","type":"{kind}","meta":{{"security":[{envelope}]}},"entry":[{{"resource":{{"resourceType":"Basic","meta":{{"security":[{first}]}}}}}},{{"resource":{{"resourceType":"AllergyIntolerance"}}}}]}}"#
+        )
+    };
+    let (restricted, very) = (coding("v3-Confidentiality", "R"), coding("v3-Confidentiality", "V"));
+    let (normal, hiv) = (coding("v3-Confidentiality", "N"), coding("v3-ActCode", "HIV"));
+    let spreads = |kind: &str, envelope: &str, first: &str| !labels_of(&bundle(kind, envelope, first), 2).is_empty();
+    // The allergy in the second row stays what it is ...
+    assert!(!spreads("searchset", &restricted, &restricted));
+    assert!(!spreads("searchset", &restricted, &very));
+    assert!(!spreads("searchset", &restricted, &hiv));
+    assert!(!spreads("history", &hiv, &hiv));
+    assert!(!spreads("searchset", PART2, PART2));
+    // ... unless the envelope says what no row does, or what nobody understands.
+    assert!(spreads("searchset", &restricted, &normal));
+    assert!(spreads("searchset", &very, &restricted));
+    assert!(spreads("searchset", PART2, &hiv));
+    assert!(spreads("searchset", r#"{"system":"urn:x","code":"y"}"#, r#"{"system":"urn:x","code":"y"}"#));
+    // A document or a collection is one record.
+    assert!(spreads("document", &restricted, &restricted));
+    assert!(spreads("collection", &hiv, &hiv));
+}

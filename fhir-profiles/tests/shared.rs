@@ -183,3 +183,50 @@ fn each_code_of_the_cms_list_labels_in_its_system_and_days_and_in_no_other() {
     assert!(!labeller.code("http://hl7.org/fhir/sid/icd-10-cm", "F11.20", Dates::new(Date::MIN, Date::MAX)).is_empty());
     assert!(!is_part2("http://hl7.org/fhir/sid/icd-10-cm", "H00.34", TODAY));
 }
+
+/// The value sets of R4's security labels and of DS4P, as THO has them: every code is decided, and by what it says.
+#[test]
+fn every_official_label_code_is_decided() {
+    let Some(path) = shared("data/terminology/security-label-codes.json") else { return };
+    let rows: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let labeller = Labeller::default();
+    let mut harmless: Vec<String> = Vec::new();
+    let rows = rows.as_array().unwrap();
+    for row in rows {
+        let text = |name: &str| row[name].as_str().unwrap();
+        let (group, system, code) = (text("group"), text("system"), text("code"));
+        let labels = labeller.label(system, code).unwrap_or_else(|| panic!("{system}|{code} is unknown"));
+        if labels.is_empty() {
+            harmless.push(code.to_owned());
+        }
+        // A record with this label alone says so, and does not count as one with a label that nobody knows.
+        let record = format!(
+            r#"{{"resourceType":"Observation","meta":{{"security":[{{"system":"{system}","code":"{code}"}}]}}}}"#
+        );
+        let document = scan(record.as_bytes(), &Limits::default(), &labeller, TODAY).unwrap();
+        assert_eq!((document.resources()[0].labels, document.resources()[0].unknown_labels), (labels, 0), "{code}");
+        match group {
+            "sensitivity" | "us-privacy-law" => assert!(!labels.is_empty(), "{code} hides nothing"),
+            "integrity" => assert!(labels.iter().all(|l| l.kind() == fhir_profiles::label::LabelKind::Integrity)),
+            _ => {}
+        }
+    }
+    assert_eq!(rows.len(), 250);
+    harmless.sort();
+    assert_eq!(harmless.join(" "), HARMLESS);
+    // The legitimate neighbours: what is of no official list, or of another's, stays unknown.
+    for (system, code) in [
+        ("http://terminology.hl7.org/CodeSystem/v3-ActCode", "HTEST"),
+        ("http://terminology.hl7.org/CodeSystem/v3-ActCode", "MENCAT"),
+        ("http://terminology.hl7.org/CodeSystem/v3-RoleCode", "PSY"),
+        ("http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "r"),
+    ] {
+        assert_eq!(labeller.label(system, code), None, "{system}|{code}");
+    }
+}
+
+/// The official codes that hide nothing: test data, integrity, instructions to the recipient or to every sender.
+const HARMLESS: &str = "ABSTRED AGGRED ANONYED AOD AUDIT AUDTR COPYMark CPLYCC CPLYJSP CPLYOPP CPLYOSP CPLYPOL \
+    DECLASSIFYLABEL DELAU DOWNGRDLABEL DRAFTMark DRIVLABEL DeliverToAddresseeOnlyMark ENCRYPT ENCRYPTR ENCRYPTT \
+    ENCRYPTU HTEST IMPLIED IMPLIEDD LABEL MINEC NOCOLLECT NOCONSENT NOINTEGRATE NOPERSISTP NOPP NORELINK NOREUSE OPTIN \
+    OPTINR PATRPT PERSISTLABEL PRIVMARK PSEUDED UNCERTREL UPGRDLABEL UUI VERSIONED";

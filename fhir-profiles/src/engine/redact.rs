@@ -124,18 +124,23 @@ impl<'r, 'a> Redaction<'r, 'a> {
 
     /// The Bundle that carries an answer is nobody's record.
     fn is_transport(&self, at: u32) -> bool {
-        at == 0 && self.document.bundle_type().is_some_and(super::BundleType::transports)
+        at == 0 && self.document.is_transport()
     }
 
     fn must_be_planned(&self, at: u32) -> bool {
         let (Some(facts), Some(site)) = (self.facts(at), self.document.sites.get(index(at))) else { return false };
         let verbatim = self.options.totals == Totals::Keep && !self.options.advisory;
-        (facts.kind == ResourceType::BUNDLE && !(verbatim && self.keeps_every_link(at)))
+        (facts.kind == ResourceType::BUNDLE
+            && !(verbatim && self.keeps_every_link(at) && !self.is_labelled_envelope(at)))
             || !facts.inline.is_empty()
             || (facts.kind == ResourceType::OPERATION_OUTCOME && self.options.strip_outcomes)
             || (self.options.public_base.is_some() && self.document.has_own_url(site.span))
             || (facts.labels.contains(Label::PART2) && self.options.notice.is_some())
             || self.document.uses_of(at).iter().any(|used| self.suspect.get(index(used.reference)) != Some(&false))
+    }
+
+    fn is_labelled_envelope(&self, at: u32) -> bool {
+        self.is_transport(at) && self.facts(at).is_some_and(|facts| !facts.labels.is_empty())
     }
 
     fn keeps_every_link(&self, at: u32) -> bool {

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::document::Document;
+use super::document::{BundleType, Document};
 use super::facts::{Place, ResourceFacts};
 use super::json::{index, offset};
 use crate::ids::{InstanceId, ResourceType};
-use crate::label::{LabelKind, LabelSet};
+use crate::label::{Label, LabelKind, LabelSet};
 use crate::reference::Reference;
 
 impl Document<'_> {
@@ -61,8 +61,56 @@ impl Document<'_> {
     }
 
     /// Spreads labels between container and contained, between versions of one record, from an Encounter to what
-    /// happened in it, and from a DocumentReference to its Binary, until nothing changes.
+    /// happened in it, and from a DocumentReference to its Binary, until nothing changes; and from the Bundle that carries
+    /// an answer to its entries what none of them explains.
     pub(super) fn spread_labels(&mut self) {
+        self.spread_until_settled();
+        let unexplained = self.unexplained_by_entries();
+        if unexplained.is_empty() {
+            return;
+        }
+        for facts in self.resources.iter_mut().filter(|facts| facts.parent == Some(0)) {
+            facts.inherit(unexplained);
+        }
+        self.spread_until_settled();
+    }
+
+    /// The labels of the Bundle that carries an answer are the highest of its entries (R4 security-labels: "as
+    /// confidential as the most confidential resource in it"; HCS: high-water mark), so what an entry is labelled with says
+    /// nothing of its neighbours. A label that no entry explains was meant for all of them.
+    fn unexplained_by_entries(&self) -> LabelSet {
+        if !self.is_transport() {
+            return LabelSet::EMPTY;
+        }
+        let Some((envelope, entries)) = self.resources.split_first() else { return LabelSet::EMPTY };
+        let own = protective(envelope.labels);
+        if own.is_empty() {
+            return own;
+        }
+        let within = entries.iter().flat_map(|facts| facts.inline.iter().chain([&facts.labels]));
+        let within = within.fold(LabelSet::EMPTY, |all, labels| all.union(*labels));
+        let sensitive = within.contains(Label::PART2) || !within.of_kinds(&[LabelKind::Sensitivity]).is_empty();
+        let explained = |label: Label| match label.kind() {
+            LabelKind::Confidentiality => {
+                within.confidentiality() >= Some(label) || (sensitive && label <= Label::RESTRICTED)
+            }
+            LabelKind::Unknown => false,
+            LabelKind::Law
+            | LabelKind::Sensitivity
+            | LabelKind::Obligation
+            | LabelKind::Refrain
+            | LabelKind::Mark
+            | LabelKind::Integrity => within.contains(label),
+        };
+        own.iter().filter(|label| !explained(*label)).collect()
+    }
+
+    /// The Bundle that carries an answer is nobody's record.
+    pub(super) fn is_transport(&self) -> bool {
+        self.bundle_type().is_some_and(BundleType::transports)
+    }
+
+    fn spread_until_settled(&mut self) {
         loop {
             let before: u64 = self.resources.iter().map(|facts| u64::from(facts.labels.len())).sum();
             if before == 0 {
@@ -91,8 +139,10 @@ impl Document<'_> {
                 container.inherit(protective(labels));
             }
         }
+        let transport = self.is_transport();
         for at in 0..self.resources.len() {
             let parent = self.resources.get(at).and_then(|facts| facts.parent);
+            let parent = parent.filter(|parent| !(transport && *parent == 0));
             let container = parent.and_then(|parent| self.resources.get(index(parent)));
             let labels = container.map_or(LabelSet::EMPTY, |container| container.labels);
             if !labels.is_empty()
@@ -232,7 +282,6 @@ fn about_content(labels: LabelSet) -> LabelSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::label::Label;
 
     #[test]
     fn what_was_done_with_a_record_does_not_spread() {

@@ -77,6 +77,14 @@ impl Generator {
         let kind =
             *self.random.pick(&["searchset", "searchset", "collection", "batch-response", "document", "history"]);
         let mut bundle = json!({"resourceType": "Bundle", "type": kind});
+        if self.depth == 1 && self.random.one_in(5) {
+            bundle["meta"] = match self.random.below(4) {
+                0 => {
+                    json!({"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R"}]})
+                }
+                _ => self.secret_meta(),
+            };
+        }
         if self.random.one_in(3) {
             bundle["total"] = json!(self.random.below(9));
         }

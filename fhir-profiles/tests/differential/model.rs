@@ -96,6 +96,14 @@ fn inline(element: &Value) -> Names {
         .collect()
 }
 
+fn inline_anywhere(value: &Value) -> Names {
+    match value {
+        Value::Array(items) => items.iter().flat_map(inline_anywhere).collect(),
+        Value::Object(map) => inline(value).into_iter().chain(map.values().flat_map(inline_anywhere)).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Names::new(),
+    }
+}
+
 fn secret(labels: &Names) -> bool {
     labels.iter().any(|label| ["P2", "HIV", "UNKNOWN"].contains(label))
 }
@@ -142,6 +150,33 @@ impl<'v> Model<'v> {
     }
 
     fn spread_labels(&mut self) {
+        self.spread();
+        let envelope = &self.resources[""];
+        if !is_transport(envelope.value) {
+            return;
+        }
+        // A high-water mark: what an entry explains says nothing of the others.
+        let mut within: Names = envelope.value.get("entry").map(inline_anywhere).unwrap_or_default();
+        within.extend(self.resources.iter().filter(|(at, _)| !at.is_empty()).flat_map(|(_, r)| r.labels.iter()));
+        let sensitive = within.contains("P2") || within.contains("HIV");
+        let explained = |label: &str| match label {
+            "R" => within.contains("R") || sensitive,
+            "N" => within.contains("R") || within.contains("N") || sensitive,
+            "UNKNOWN" => false,
+            "PROCESS" | "REDACTED" => true,
+            other => within.contains(other),
+        };
+        let left: Names = envelope.labels.iter().filter(|label| !explained(label)).copied().collect();
+        for (at, resource) in &mut self.resources {
+            if !at.is_empty() {
+                resource.labels.extend(&left);
+            }
+        }
+        self.spread();
+    }
+
+    fn spread(&mut self) {
+        let transport = is_transport(self.resources[""].value);
         loop {
             let before: usize = self.resources.values().map(|r| r.labels.len()).sum();
             let protects = |labels: &Names| {
@@ -152,7 +187,7 @@ impl<'v> Model<'v> {
             };
             let mut gained: Vec<(String, Names)> = Vec::new();
             for (at, resource) in &self.resources {
-                if let Some(parent) = &resource.parent {
+                if let Some(parent) = resource.parent.as_ref().filter(|parent| !(transport && parent.is_empty())) {
                     gained.push((at.clone(), protects(&self.resources[parent].labels)));
                     if resource.place == Place::Contained {
                         gained.push((parent.clone(), protects(&resource.labels)));
@@ -596,9 +631,10 @@ impl Pass<'_, '_> {
     /// `meta`, and the outcome that says that information may be missing.
     fn finish(&self, shown: &mut Map<String, Value>) {
         let place = self.model.resources[self.at].place;
-        if self.reduced.get() {
+        let envelope = self.at.is_empty() && is_transport(self.model.resources[""].value);
+        if self.reduced.get() || envelope && self.found.any.get() {
             let mut meta = shown.get("meta").and_then(Value::as_object).cloned().unwrap_or_default();
-            let part2 = self.model.resources[self.at].labels.contains("P2");
+            let part2 = self.model.resources[self.at].labels.contains("P2") && !envelope;
             let labels = meta.get("security").and_then(Value::as_array).cloned().unwrap_or_default();
             let mut kept: Vec<Value> = labels
                 .into_iter()
@@ -609,7 +645,7 @@ impl Pass<'_, '_> {
                 })
                 .collect();
             let said = kept.iter().any(|coding| label(coding) == "REDACTED");
-            if self.model.marked && !said && place != Place::Contained {
+            if self.model.marked && self.reduced.get() && !said && place != Place::Contained {
                 kept.push(
                     json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "REDACTED"}),
                 );

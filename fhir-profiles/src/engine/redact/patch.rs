@@ -46,7 +46,10 @@ pub(super) fn root(surgery: &mut Surgery<'_, '_, '_>, fields: &mut [Field]) {
     let meta = fields.iter().position(|field| field.name == "meta");
     let node = meta.and_then(|at| fields.get(at)).and_then(|field| field.value);
     let before = node.map(|node| surgery.tree.written(node));
-    let after = meta_of(surgery, node, reduced, notice);
+    // An envelope's labels are the highest of what stood in it, at any depth.
+    let transport = surgery.redaction.is_transport(surgery.resource);
+    let unlabelled = reduced || transport && surgery.redaction.withheld_anything();
+    let after = meta_of(surgery, node, reduced, unlabelled, notice);
     if before == after.as_deref() {
         return;
     }
@@ -67,6 +70,7 @@ fn meta_of(
     surgery: &Surgery<'_, '_, '_>,
     meta: Option<Node>,
     reduced: bool,
+    unlabelled: bool,
     notice: Option<&Notice>,
 ) -> Option<String> {
     let tree = &surgery.tree;
@@ -77,7 +81,7 @@ fn meta_of(
     let mut present: Vec<Label> = Vec::new();
     for coding in &labels {
         let label = label_of(surgery, *coding);
-        if !reduced || stays_on_reduced(surgery, label) {
+        if !unlabelled || stays_on_reduced(surgery, label) {
             kept.push(tree.written(*coding).to_owned());
             present.extend(label);
         }
@@ -136,7 +140,8 @@ fn label_of(surgery: &Surgery<'_, '_, '_>, coding: Node) -> Option<Label> {
 /// Labels of a resource that lost something: those that tell what it was go with it (42 CFR 2.13(c)). What is still
 /// shown as a Part 2 record keeps the labels that protect it on its way.
 fn stays_on_reduced(surgery: &Surgery<'_, '_, '_>, label: Option<Label>) -> bool {
-    let still_part2 = surgery.facts.labels.contains(Label::PART2);
+    // The labels of an envelope tell what stood in it; what still stands in it carries its own.
+    let still_part2 = surgery.facts.labels.contains(Label::PART2) && !surgery.redaction.is_transport(surgery.resource);
     let Some(label) = label else { return false };
     match label.kind() {
         LabelKind::Integrity => true,
