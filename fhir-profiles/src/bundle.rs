@@ -25,6 +25,8 @@ pub struct Entry {
     pub request: Result<Interaction, ParseError>,
     /// `request.ifMatch`, as given.
     pub if_match: Option<Box<str>>,
+    /// `request.ifNoneMatch`, as given.
+    pub if_none_match: Option<Box<str>>,
     /// The resource as sent, to the byte.
     pub resource: Option<Box<str>>,
 }
@@ -63,6 +65,7 @@ struct RawRequest {
     method: String,
     url: String,
     if_match: Option<Box<str>>,
+    if_none_match: Option<Box<str>>,
     if_none_exist: Option<String>,
     modifier_extension: Option<Value>,
 }
@@ -96,6 +99,7 @@ pub fn parse(body: &[u8], base: &str) -> Result<Interaction, ParseError> {
 fn entry(raw: RawEntry, base: &str) -> Entry {
     let resource = raw.resource.map(|resource| Box::<str>::from(resource.get()));
     let if_match = raw.request.as_ref().and_then(|request| request.if_match.clone());
+    let if_none_match = raw.request.as_ref().and_then(|request| request.if_none_match.clone());
     let versioned = if_match.as_deref().is_none_or(|tag| version(tag).is_some());
     let request = match (&raw.request, &raw.modifier_extension) {
         (Some(request), None) if request.modifier_extension.is_none() && versioned => {
@@ -103,7 +107,7 @@ fn entry(raw: RawEntry, base: &str) -> Entry {
         }
         _ => Err(ParseError::MalformedBundle),
     };
-    Entry { full_url: raw.full_url, request, if_match, resource }
+    Entry { full_url: raw.full_url, request, if_match, if_none_match, resource }
 }
 
 /// The interaction that the entry would be as a request of its own.

@@ -155,7 +155,7 @@ impl Admission {
             self.concurrent.enter(self.rates.user_key(subject), limits.user_concurrent, Limit::UserConcurrency)?,
         ];
         if subject.emergency.is_some() {
-            self.rates.emergency(subject)?;
+            self.rates.emergency(subject, entries.max(1))?;
             let quota = limits.emergency.burst;
             return Ok(Admitted {
                 policy: Limit::EmergencyRequests.as_str(),

@@ -1,42 +1,46 @@
 //! The journey of a request: the one place that connects the stages.
 
+mod batch;
+mod brought;
+mod image;
 mod page;
 mod public;
+mod read;
 mod record;
 mod served;
 mod write;
+mod written;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use fhir_profiles::ids::InstanceId;
 use fhir_profiles::interaction::Interaction;
 use fhirwall_policy::decide::{Asked, Risk, decide};
-use fhirwall_policy::partner::Redaction;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
 use fhirwall_policy::subject::Subject;
-use http::{Method, StatusCode};
+use http::Method;
 use time::OffsetDateTime;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::admit::Admitted;
 use crate::audit::{AuditUnavailable, Record};
-use crate::forward::{UpstreamAnswer, UpstreamFailure, UpstreamRequest};
+use crate::forward::UpstreamFailure;
 use crate::generation::{Endpoint, Generation};
 use crate::identify::Presented;
 use crate::interpret::interpret;
 use crate::listen::front::FrontRefusal;
 use crate::listen::{Answer, Application, Connection, Request};
-use crate::redact::{Account, Judged, Stage};
+use crate::redact::{Account, Stage};
 use crate::refusal::{Refusal, base_headers};
 use crate::reload::Live;
 use crate::shared::Shared;
 use crate::smart::request::AuthRequest;
+use brought::Brought;
+use page::Cursor;
 use record::Journal;
 
 /// The gateway, as its listeners see it.
@@ -93,6 +97,29 @@ enum Outcome {
     Disclosure(Answer),
 }
 
+impl Outcome {
+    fn size(&self) -> usize {
+        match self {
+            Self::Public(answer) | Self::Disclosure(answer) => answer.body.len(),
+        }
+    }
+}
+
+/// What an interaction ended in, on record.
+struct Ended {
+    answer: Answer,
+    /// It tells, or hides, what is stored: it is released on the schedule.
+    hidden: bool,
+}
+
+/// An identified caller, admitted at an endpoint.
+struct Visit<'v> {
+    endpoint: &'v Endpoint,
+    subject: &'v Subject,
+    /// All Part 2 data is locked down.
+    part2_locked: bool,
+}
+
 impl<'a> Journey<'a> {
     async fn walk(&mut self, connection: &Connection, request: &Request) -> Result<Outcome, Refusal> {
         self.admit_address(connection.address.ip())?;
@@ -114,69 +141,37 @@ impl<'a> Journey<'a> {
         self.journal.interaction(&interaction);
         let _admitted = self.stage("admit", self.admit(&subject, &interaction)).await?;
         let part2_locked = self.lockdowns(endpoint, &subject).await?;
-        let permit = self.measure("decide", || self.decide(endpoint, &subject, &interaction))?;
+        let visit = Visit { endpoint, subject: &subject, part2_locked };
+        let brought = Brought::with(request)?;
+        if let Interaction::Batch { entries } = &interaction {
+            return self.batch(&visit, entries, &brought).await;
+        }
+        self.carry_out(&visit, &interaction, cursor, &brought).await
+    }
+
+    /// Decides on one interaction and carries it out, whether it is a request of its own or an entry of a Bundle.
+    async fn carry_out(
+        &mut self,
+        visit: &Visit<'_>,
+        interaction: &Interaction,
+        cursor: Option<Cursor>,
+        brought: &Brought<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let permit = self.measure("decide", || self.decide(visit, interaction))?;
         self.journal.permit(&permit);
         let stage = Stage {
             generation: self.generation,
-            endpoint,
+            endpoint: visit.endpoint,
             shared: self.shared,
             permit: &permit,
             now: self.now,
-            part2_locked,
+            part2_locked: visit.part2_locked,
             write: None,
         };
         if interaction.changes() {
-            return self.write(&stage, &subject, request).await;
-        }
-        let upstream = page::upstream_request(&permit, cursor).ok_or(Reason::UnsupportedInteraction)?;
-        let _room = self.room().await?;
-        if let Some(instance) = page::versions_of(permit.interaction()) {
-            self.current(&stage, &instance).await?;
-        }
-        let answer = self.stage("forward", endpoint.upstream.exchange(&upstream)).await.map_err(failure)?;
-        check_status(&answer)?;
-        let judged = self.stage("redact", stage.judge(&answer.body)).await?;
-        names_what_was_asked(&interaction, &judged)?;
-        let link = |relation: &str, url: &str| self.link(endpoint, &subject, &interaction, relation, url);
-        let redacted = stage.write(judged, link);
-        endpoint.schedule.observe(self.started.elapsed());
-        let shown = match redacted {
-            Ok(shown) => shown,
-            Err(withheld) => {
-                let (refusal, account) = *withheld;
-                self.journal.account(account);
-                return Err(refusal);
-            }
-        };
-        self.admit_disclosure(&subject, &shown.account, shown.body.len()).await?;
-        let tag = version_tag(&permit, &answer, &shown.account);
-        self.journal.account(shown.account);
-        let body = presented(&interaction, shown.body)?;
-        let mut served = served::resource(self.journal.decision, body);
-        if let Some(tag) = tag {
-            served.headers.insert(http::header::ETAG, tag);
-        }
-        Ok(Outcome::Disclosure(served))
-    }
-
-    /// Older versions of a record are shown only to those who may see it as it is now, whole: a label that came later
-    /// guards them too, and what was deleted stays hidden (attack case 24).
-    async fn current(&mut self, stage: &Stage<'_>, instance: &InstanceId) -> Result<(), Refusal> {
-        let upstream = UpstreamRequest::get(format!("/{}", instance.relative()), "");
-        let answer = self.stage("forward", stage.endpoint.upstream.exchange(&upstream)).await.map_err(failure)?;
-        check_status(&answer)?;
-        let judged = self.stage("redact", stage.judge(&answer.body)).await?;
-        match stage.write(judged, |_, _| None) {
-            Ok(shown) if !shown.account.reduced => Ok(()),
-            Ok(shown) => {
-                self.journal.account(shown.account);
-                Err(Refusal::from(Reason::LabelWithheld))
-            }
-            Err(withheld) => {
-                let (refusal, account) = *withheld;
-                self.journal.account(account);
-                Err(refusal)
-            }
+            self.write(&stage, visit.subject, brought).await
+        } else {
+            self.read(&stage, visit.subject, interaction, cursor, brought).await
         }
     }
 
@@ -274,7 +269,8 @@ impl<'a> Journey<'a> {
         Ok(live().any(crate::state::Lockdown::withholds_part2))
     }
 
-    fn decide(&self, endpoint: &Endpoint, subject: &Subject, interaction: &Interaction) -> Result<Permit, Refusal> {
+    fn decide(&self, visit: &Visit<'_>, interaction: &Interaction) -> Result<Permit, Refusal> {
+        let Visit { endpoint, subject, .. } = visit;
         let asked = Asked { subject, interaction, endpoint: &endpoint.facts, risk: Risk::Low, now: self.now };
         decide(&self.generation.policies, &asked).map_err(|denial| Refusal {
             needed_scope: denial.needed_scope,
@@ -284,19 +280,28 @@ impl<'a> Journey<'a> {
     }
 
     /// Records how the request ended, and only then lets the answer go.
-    async fn end(self, outcome: Result<Outcome, Refusal>) -> Answer {
+    async fn end(mut self, outcome: Result<Outcome, Refusal>) -> Answer {
+        let Ended { answer, hidden } = self.conclude(outcome).await;
+        if hidden {
+            self.release_on_schedule(1).await;
+        }
+        answer
+    }
+
+    /// Records how an interaction ended. What comes of it may be sent, once it is due.
+    async fn conclude(&mut self, outcome: Result<Outcome, Refusal>) -> Ended {
         let took = self.started.elapsed();
         let answer = match outcome {
             Ok(Outcome::Public(answer)) => {
                 self.journal.count(self.shared, Ok(answer.status), took);
-                return answer;
+                return Ended { answer, hidden: false };
             }
             Ok(Outcome::Disclosure(answer)) => answer,
             Err(refusal) => return self.refuse(refusal).await,
         };
         let recorded = self.measure_async("audit", self.record(self.journal.disclosure(&answer))).await;
-        match recorded {
-            Ok(_) => {
+        let answer = match recorded {
+            Ok(()) => {
                 self.shared.metrics.audit_record();
                 self.journal.observe(self.shared, self.address, self.now, None, answer.body.len());
                 self.journal.count(self.shared, Ok(answer.status), took);
@@ -306,10 +311,11 @@ impl<'a> Journey<'a> {
                 self.journal.count(self.shared, Err(Reason::AuditUnavailable), took);
                 Refusal::from(Reason::AuditUnavailable).answer(self.journal.decision)
             }
-        }
+        };
+        Ended { answer, hidden: false }
     }
 
-    async fn refuse(mut self, refusal: Refusal) -> Answer {
+    async fn refuse(&mut self, refusal: Refusal) -> Ended {
         let reason = refusal.reason;
         let mut visible = refusal.clone();
         if self.journal.is_identified() {
@@ -321,11 +327,8 @@ impl<'a> Journey<'a> {
         } else {
             self.shared.audit.refusals().count(reason, self.now);
         }
-        if reason.depends_on_stored_data() {
-            self.release_on_schedule().await;
-        }
         self.journal.count(self.shared, Err(reason), self.started.elapsed());
-        visible.answer(self.journal.decision)
+        Ended { answer: visible.answer(self.journal.decision), hidden: reason.depends_on_stored_data() }
     }
 
     async fn record(&self, record: Record) -> Result<(), AuditUnavailable> {
@@ -333,11 +336,11 @@ impl<'a> Journey<'a> {
         self.shared.audit.record(record).await.map(|_| ())
     }
 
-    /// Hidden and missing take equally long (product.md section 4).
-    async fn release_on_schedule(&self) {
+    /// Hidden and missing take equally long (product.md section 4). `rounds`: how many exchanges stood one after another.
+    async fn release_on_schedule(&self, rounds: u32) {
         let Some(endpoint) = self.journal.endpoint_of(self.generation) else { return };
         let own = self.started.elapsed();
-        let due = endpoint.schedule.release_after(own);
+        let due = endpoint.schedule.release_after(own, rounds);
         tokio::time::sleep(due.saturating_sub(own)).await;
     }
 
@@ -369,46 +372,5 @@ fn failure(failure: UpstreamFailure) -> Refusal {
         UpstreamFailure::Unreachable | UpstreamFailure::TimedOut | UpstreamFailure::Credential => {
             Refusal::from(Reason::UpstreamUnavailable)
         }
-    }
-}
-
-/// Cuts what is shown to what the client wants of it: `_elements`, `_summary`.
-fn presented(interaction: &Interaction, body: Vec<u8>) -> Result<Bytes, Refusal> {
-    let Some(wanted) = interaction.presentation() else { return Ok(Bytes::from(body)) };
-    match fhir_profiles::present::present(&body, wanted) {
-        Ok(None) => Ok(Bytes::from(body)),
-        Ok(Some(cut)) => Ok(Bytes::from(cut)),
-        Err(_) => Err(Refusal::from(Reason::UpstreamUnintelligible)),
-    }
-}
-
-/// A read is answered by the very record that was asked for: another one, of another patient perhaps, is no answer to it.
-fn names_what_was_asked(interaction: &Interaction, judged: &Judged<'_>) -> Result<(), Refusal> {
-    let (Interaction::Read { kind, id, .. } | Interaction::Vread { kind, id, .. }) = interaction else { return Ok(()) };
-    let named = judged.root().is_some_and(|facts| facts.kind == *kind && facts.id.as_ref() == Some(id));
-    if named { Ok(()) } else { Err(Refusal::from(Reason::UpstreamUnintelligible)) }
-}
-
-/// The version of one resource that is shown whole, for `If-Match`. A silent partner, to whom versions could tell that
-/// something changed out of its sight, gets none.
-fn version_tag(permit: &Permit, answer: &UpstreamAnswer, account: &Account) -> Option<http::HeaderValue> {
-    match permit.redaction() {
-        Redaction::Marked if !account.reduced => {
-            let tag = answer.etag.as_deref()?;
-            fhir_profiles::bundle::version(tag)?;
-            http::HeaderValue::from_str(tag).ok()
-        }
-        Redaction::Marked | Redaction::Silent => None,
-    }
-}
-
-/// The EHR's own refusals, in our words: its OperationOutcomes may quote what they refuse.
-fn check_status(answer: &UpstreamAnswer) -> Result<(), Refusal> {
-    match answer.status {
-        StatusCode::OK | StatusCode::CREATED => Ok(()),
-        StatusCode::NOT_FOUND | StatusCode::GONE => Err(Refusal::from(Reason::NotFound)),
-        StatusCode::BAD_REQUEST => Err(Refusal::from(Reason::UnsupportedParameter)),
-        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Err(Refusal::from(Reason::VersionConflict)),
-        _ => Err(Refusal::from(Reason::UpstreamUnavailable)),
     }
 }

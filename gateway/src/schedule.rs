@@ -72,9 +72,11 @@ impl Schedule {
         self.floor_quanta.store(floor, Ordering::Release);
     }
 
-    /// How long after its start an answer that took `own` may leave.
-    pub fn release_after(&self, own: Duration) -> Duration {
-        let at = quanta(own).max(self.floor_quanta.load(Ordering::Acquire));
+    /// How long after its start an answer that took `own` may leave, when it stands for so many exchanges that were made
+    /// one after another.
+    pub fn release_after(&self, own: Duration, rounds: u32) -> Duration {
+        let floor = self.floor_quanta.load(Ordering::Acquire).saturating_mul(u64::from(rounds.max(1)));
+        let at = quanta(own).max(floor);
         QUANTUM.saturating_mul(u32::try_from(at).unwrap_or(u32::MAX))
     }
 }
@@ -90,9 +92,10 @@ mod tests {
     #[test]
     fn short_answers_wait_for_the_floor_and_long_ones_for_the_next_quantum() {
         let schedule = Schedule::default();
-        assert_eq!(schedule.release_after(ms(0)), ms(10));
-        assert_eq!(schedule.release_after(ms(9)), ms(10));
-        assert_eq!(schedule.release_after(ms(11)), ms(15));
+        assert_eq!(schedule.release_after(ms(0), 1), ms(10));
+        assert_eq!(schedule.release_after(ms(9), 1), ms(10));
+        assert_eq!(schedule.release_after(ms(11), 1), ms(15));
+        assert_eq!(schedule.release_after(ms(11), 3), ms(30), "three exchanges, one after another");
     }
 
     #[test]
@@ -101,14 +104,14 @@ mod tests {
         for n in 0..WINDOW {
             schedule.observe(if n % 20 == 0 { ms(42) } else { ms(3) });
         }
-        assert_eq!(schedule.release_after(ms(1)), ms(45));
+        assert_eq!(schedule.release_after(ms(1), 1), ms(45));
         for _ in 0..WINDOW {
             schedule.observe(ms(60_000));
         }
-        assert_eq!(schedule.release_after(ms(1)), CEILING);
+        assert_eq!(schedule.release_after(ms(1), 1), CEILING);
         for _ in 0..WINDOW {
             schedule.observe(ms(1));
         }
-        assert_eq!(schedule.release_after(ms(1)), MINIMUM);
+        assert_eq!(schedule.release_after(ms(1), 1), MINIMUM);
     }
 }

@@ -9,6 +9,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod bundles;
 mod changes;
 mod doors;
 mod hidden;
@@ -32,6 +33,34 @@ impl Stage {
     async fn set() -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let world = World::start(dir.path(), None).await.expect("the demo world starts");
+        Self { world, _dir: dir }
+    }
+
+    /// As [`Stage::set`], with quotas that no test reaches by asking much.
+    async fn roomy() -> Self {
+        Self::with(|config| {
+            let limits = "limits: {user: {requests_per_second: 2000}, partner: {requests_per_second: 2000}, \
+                          address: {requests_per_second: 5000}}\n";
+            assert!(!config.contains("\nlimits:"), "the demo states no limits");
+            format!("{config}{limits}")
+        })
+        .await
+    }
+
+    /// A world whose configuration was changed before the gateway started.
+    async fn with(change: impl FnOnce(String) -> String) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let neighbours = Neighbours::start(dir.path(), None).await.expect("the neighbours start");
+        let path = neighbours.config_file();
+        let config = std::fs::read_to_string(&path).expect("a configuration");
+        std::fs::write(&path, change(config)).expect("a configuration");
+        for partner in std::fs::read_dir(neighbours.dir().join("partners")).expect("partner files") {
+            let path = partner.expect("a partner file").path();
+            let text = std::fs::read_to_string(&path).expect("a partner file");
+            let text = text.replace("requests_per_second: 50,", "requests_per_second: 2000,");
+            std::fs::write(&path, text).expect("a partner file");
+        }
+        let world = World::between(neighbours).expect("the gateway starts");
         Self { world, _dir: dir }
     }
 

@@ -138,7 +138,7 @@ async fn the_ehr_is_sent_nothing_of_the_clients_headers() {
         ("x-forwarded-for", "10.0.0.1".to_owned()),
         ("x-forwarded-user", "root".to_owned()),
         ("cookie", "a=b".to_owned()),
-        ("if-none-match", "W/\"1\"".to_owned()),
+        ("if-none-match", "W/\"another\"".to_owned()),
         ("accept-encoding", "gzip".to_owned()),
         ("range", "bytes=0-10".to_owned()),
     ];

@@ -14,7 +14,7 @@ const PATCH: &str = "application/json-patch+json";
 
 impl Stage {
     /// A token of the treatment app that may write what the app is registered for.
-    fn writing_token(&self) -> String {
+    pub(crate) fn writing_token(&self) -> String {
         let app = &self.neighbours().treatment;
         let mut grant = self.neighbours().grant(app);
         grant.scope = "user/*.rs user/Observation.cud user/Condition.cud".to_owned();

@@ -116,9 +116,9 @@ impl Rates {
         spend(&limiter.1, self.user_key(subject), cost, limiter.0, Limit::UserRequests)
     }
 
-    pub(super) fn emergency(&self, subject: &Subject) -> Result<u32, Throttled> {
+    pub(super) fn emergency(&self, subject: &Subject, entries: u32) -> Result<u32, Throttled> {
         let limiter = self.emergency.load();
-        spend(&limiter.1, self.user_key(subject), 1, limiter.0, Limit::EmergencyRequests)
+        spend(&limiter.1, self.user_key(subject), entries, limiter.0, Limit::EmergencyRequests)
     }
 
     pub(super) fn partner(&self, subject: &Subject, rate: Rate, cost: u32) -> Result<u32, Throttled> {

@@ -137,7 +137,7 @@ fn capabilities(generation: &Generation, endpoint: &Endpoint) -> Value {
         system: SYSTEM_INTERACTIONS
             .iter()
             .copied()
-            .filter(|code| *code == "search-system")
+            .filter(|code| matches!(*code, "search-system" | "batch"))
             .collect::<Vec<_>>()
             .as_slice(),
         operations: &[],

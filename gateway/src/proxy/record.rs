@@ -43,6 +43,18 @@ impl Journal {
         Self { decision, record, interaction: "none", resource_type: "none", identified: false }
     }
 
+    /// The record of one entry of a Bundle: a decision of its own, under the id of the Bundle's answer.
+    pub(super) fn of_entry(&self) -> Self {
+        let decision = Uuid::now_v7();
+        let record = AuditRecord {
+            decision: decision.to_string(),
+            request_id: Arc::from(self.record.decision.as_str()),
+            interaction: String::new(),
+            ..self.record.clone()
+        };
+        Self { decision, record, interaction: "none", resource_type: "none", identified: self.identified }
+    }
+
     pub(super) fn endpoint(&mut self, endpoint: &Endpoint) {
         self.record.endpoint.clone_from(&endpoint.facts.name);
     }

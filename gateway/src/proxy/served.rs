@@ -1,6 +1,7 @@
 //! What the gateway says for itself, and how interactions are classed.
 
 use bytes::Bytes;
+use fhir_profiles::bundle::Entry;
 use fhir_profiles::interaction::Interaction;
 use fhirwall_policy::subject::Subject;
 use http::StatusCode;
@@ -22,7 +23,7 @@ pub(super) fn resource(decision: Uuid, body: Bytes) -> Answer {
     Answer { status: StatusCode::OK, headers, body, ending: None }
 }
 
-/// What kind of work a request is, and how many of it.
+/// What kind of work a request is, and how much of it.
 pub(super) fn route_class(interaction: &Interaction) -> (RouteClass, u32) {
     let class = match interaction {
         Interaction::Capabilities => RouteClass::Metadata,
@@ -43,13 +44,21 @@ pub(super) fn route_class(interaction: &Interaction) -> (RouteClass, u32) {
         | Interaction::ConditionalPatch { .. }
         | Interaction::ConditionalDelete { .. } => RouteClass::Write,
         Interaction::Batch { entries } | Interaction::Transaction { entries } => {
-            return (RouteClass::Write, u32::try_from(entries.len()).unwrap_or(u32::MAX));
+            return (RouteClass::Read, entries.iter().map(cost).fold(0, u32::saturating_add));
         }
         Interaction::Operation { .. } => RouteClass::Operation,
         Interaction::ExportStatus { .. } | Interaction::ExportDelete { .. } => RouteClass::Metadata,
         Interaction::ExportFile { .. } => RouteClass::Bulk,
     };
     (class, 1)
+}
+
+/// A Bundle costs what its entries would cost alone, in reads.
+fn cost(entry: &Entry) -> u32 {
+    match &entry.request {
+        Ok(interaction) => route_class(interaction).0.cost(),
+        Err(_) => RouteClass::Read.cost(),
+    }
 }
 
 /// What a lockdown or a revocation may name.
