@@ -34,7 +34,7 @@ pub use address::{Origin, RedirectUri, WebUrl, is_loopback};
 pub use diff::{Change, How, changes};
 pub use edit::set_top_level;
 pub use endpoint::{Endpoint, EndpointPart2, FhirVersion, Part2Role, Upstream, UpstreamAuth};
-pub use gateway::{Directory, Gateway, Keys, Mode, Waiver};
+pub use gateway::{Directory, Gateway, Keys, Mode, Policies, ProofWanted, Waiver};
 pub use identity::{Partners, RegisteredPartner};
 pub use issuer::{Claims, Introspection, Issuer, Provider, Smart, SmartMode};
 pub use limits::{AddressRates, Limits, PartnerRates, Risk, RiskAnswer, RiskRule, UserRates};

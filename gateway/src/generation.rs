@@ -22,6 +22,7 @@ use crate::forward::{NoCredential, Upstream, UpstreamCredential};
 use crate::identify::Identifier;
 use crate::identify::dpop::Nonces;
 use crate::links::Sealer;
+use crate::prove::{self, Stamp};
 use crate::resolve::Resolver;
 use crate::schedule::Schedule;
 use crate::shared::Shared;
@@ -80,10 +81,8 @@ impl Generation {
         let policies = PolicySet::load(&texts).map_err(|problems| {
             BuildError::Policies(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         })?;
-        let report = config.policies.iter().find(|file| file.name == crate::prove::REPORT);
-        if let Some(why) = report.and_then(|report| crate::prove::carried_failure(&report.text, policies.epoch())) {
-            return Err(BuildError::Policies(why));
-        }
+        let report = config.policies.iter().find(|file| file.name == prove::REPORT);
+        proved(gateway.policies.proof, report.map(|report| report.text.as_str()), &policies)?;
         let identifier = Arc::new(identifier(&config, shared)?);
         let mut endpoints =
             gateway.endpoints.iter().map(|one| endpoint(one, &gateway, shared)).collect::<Result<Vec<_>, _>>()?;
@@ -117,6 +116,21 @@ impl Generation {
         self.endpoints.iter().filter(|endpoint| endpoint.authority.eq_ignore_ascii_case(authority)).find(|endpoint| {
             path.strip_prefix(endpoint.base_path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
+    }
+}
+
+/// A set whose proof failed never goes live; one that nobody proved does where the configuration bears it. The set that
+/// ships with the gateway was proved before it was shipped.
+fn proved(wanted: config::ProofWanted, report: Option<&str>, policies: &PolicySet) -> Result<(), BuildError> {
+    match (prove::stamp(report, policies.epoch()), wanted) {
+        (Stamp::Proved, _) => Ok(()),
+        (Stamp::Failed(why), _) => Err(BuildError::Policies(why)),
+        (Stamp::Missing(_), _) if prove::is_shipped(policies) => Ok(()),
+        (Stamp::Missing(why), config::ProofWanted::Required) => Err(BuildError::Policies(format!("not proved: {why}"))),
+        (Stamp::Missing(why), config::ProofWanted::Optional) => {
+            tracing::warn!(why, "the policy set is not proved");
+            Ok(())
+        }
     }
 }
 

@@ -9,14 +9,14 @@ use http::Method;
 use crate::Stage;
 
 impl Stage {
-    fn edit(&self, below: &str, change: impl FnOnce(String) -> String) {
+    pub(crate) fn edit(&self, below: &str, change: impl FnOnce(String) -> String) {
         let path = self.neighbours().dir().join(below);
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, change(text)).unwrap();
     }
 
     /// Waits for the next attempt to reload, good or bad, and returns the generation that serves.
-    async fn reload(&self) -> u64 {
+    pub(crate) async fn reload(&self) -> u64 {
         let mut status = self.world.gateway.live.subscribe();
         status.mark_unchanged();
         self.world.gateway.reload();

@@ -14,6 +14,7 @@ mod changes;
 mod doors;
 mod hidden;
 mod hostile;
+mod policies;
 mod public;
 mod upstreams;
 mod wire;

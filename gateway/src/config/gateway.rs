@@ -32,7 +32,7 @@ section! {
         /// The gateway's part in SMART App Launch.
         smart: Smart,
         /// The policy set: Cedar files. Without one there is no start.
-        policies: Directory,
+        policies: Policies,
         /// The partners: one YAML file each. Without them there is no start.
         partners: Directory,
         /// Whether decisions are carried out.
@@ -86,6 +86,27 @@ section! {
         audit_signing_file: FilePath,
     }
     check check_keys;
+}
+
+section! {
+    /// The policy set.
+    pub struct Policies {
+        /// Its directory.
+        dir: FilePath,
+        /// Whether a set other than the shipped one must carry the proof that `policy prove --save` leaves beside it. One
+        /// that carries a failed proof is refused either way.
+        proof: ProofWanted = ProofWanted::Optional,
+    }
+}
+
+words! {
+    /// Whether a policy set must be proved.
+    pub enum ProofWanted {
+        /// It must.
+        Required = "required",
+        /// It need not; that it is not is logged.
+        Optional = "optional",
+    }
 }
 
 section! {

@@ -1,10 +1,10 @@
 //! A request that breaks an invariant, in FHIR's terms.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// What the solver found: the question as tables and `policy explain` take it. It is synthetic; no data stands behind it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Counterexample(pub(super) Value);
 

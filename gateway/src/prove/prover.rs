@@ -7,7 +7,7 @@ use cedar_policy_symcc::solver::LocalSolver;
 use cedar_policy_symcc::{CedarSymCompiler, CompiledPolicy, CompiledPolicySet};
 use fhirwall_policy::cedar::{PolicySet, schema_text};
 
-use super::{Failure, HOW_TO_INSTALL, Proof, Report, model};
+use super::{Failure, HOW_TO_INSTALL, Proof, Report, model, stamp};
 
 /// Proves everything, and tells of each.
 ///
@@ -22,7 +22,12 @@ pub fn prove(set: &PolicySet, invariants: &[(String, String)]) -> Result<Report,
         }
         proofs.push(prover.never_errs().await?);
         proofs.extend(prover.neither_all_nor_nothing().await?);
-        Ok(Report { epoch: set.epoch().to_owned(), proofs })
+        Ok(Report {
+            epoch: set.epoch().to_owned(),
+            invariants: stamp::shipped_digest(),
+            solver: solver_version(),
+            proofs,
+        })
     })
 }
 
@@ -168,6 +173,14 @@ impl Prover {
         }
         Ok(vec![some, few])
     }
+}
+
+/// What the solver says it is, in its first line.
+fn solver_version() -> String {
+    let program = std::env::var_os("CVC5").unwrap_or_else(|| "cvc5".into());
+    let said = std::process::Command::new(program).arg("--version").output().ok();
+    let text = said.map(|said| String::from_utf8_lossy(&said.stdout).into_owned()).unwrap_or_default();
+    text.lines().next().unwrap_or("cvc5").trim().to_owned()
 }
 
 fn proof(id: &str, says: &str) -> Proof {

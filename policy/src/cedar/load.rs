@@ -47,7 +47,10 @@ pub(super) fn load(files: &[(String, String)]) -> Result<PolicySet, Vec<PolicyPr
         return Err(vec![problem("schema.cedarschema", None, "a code of the built-in tables is no Cedar name".into())]);
     };
     let mut policies: Vec<Read> = Vec::new();
-    for (file, text) in files {
+    // By name: a set is the same set however its directory was listed.
+    let mut files: Vec<&(String, String)> = files.iter().collect();
+    files.sort();
+    for (file, text) in &files {
         read_file(file, text, &mut policies, &mut problems);
     }
     if policies.is_empty() && problems.is_empty() {
