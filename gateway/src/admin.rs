@@ -37,6 +37,8 @@ pub trait Operations: Send + Sync + 'static {
     fn decision(&self, id: &str) -> Option<serde_json::Value>;
     /// Forgets cached consents: of one patient, or of all.
     fn consents_changed(&self, patient: Option<&str>);
+    /// The latest signed head of the audit log, to be kept where its own host cannot reach.
+    fn audit_head(&self) -> Option<serde_json::Value>;
     /// The names under which this listener may be addressed.
     fn hosts(&self) -> Vec<String>;
 }
@@ -66,6 +68,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .route("/config", get(configuration))
         .route("/decisions/{id}", get(decision))
+        .route("/audit/head", get(audit_head))
         .route("/consents/changed", post(consents_changed))
         .layer(middleware::from_fn_with_state(admin.clone(), guard))
         .with_state(admin)
@@ -120,6 +123,13 @@ async fn decision(State(admin): State<Admin>, Path(id): Path<String>) -> Respons
     match admin.operations.decision(&id) {
         Some(record) => Json(record).into_response(),
         None => (StatusCode::NOT_FOUND, "no such decision is on record\n").into_response(),
+    }
+}
+
+async fn audit_head(State(admin): State<Admin>) -> Response {
+    match admin.operations.audit_head() {
+        Some(head) => Json(head).into_response(),
+        None => (StatusCode::NOT_FOUND, "nothing is signed yet\n").into_response(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! record is durable: the caller sends nothing before. A log that cannot be written refuses, and the gateway answers 503.
 
 mod chain;
+pub mod delivery;
 pub mod disk;
 pub mod event;
 pub mod ocsf;
@@ -18,15 +19,17 @@ mod seal;
 mod segment;
 mod sign;
 pub mod sinks;
+mod tail;
 pub mod verify;
+pub mod webhook;
 mod writer;
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -110,6 +113,7 @@ pub struct AuditLog {
     recent: Recent,
     dir: PathBuf,
     encryption_key: Option<EncryptionKey>,
+    acknowledgements: OnceLock<Vec<watch::Receiver<u64>>>,
 }
 
 /// Proof that a record is durable.
@@ -139,8 +143,8 @@ pub(crate) struct Status {
     pub(crate) records: AtomicU64,
     pub(crate) failures: AtomicU64,
     pub(crate) lost_ends: AtomicU64,
-    /// The last durable record.
-    pub(crate) durable_seq: AtomicU64,
+    /// The last durable record, as it grows.
+    pub(crate) durable_seq: watch::Sender<u64>,
 }
 
 impl AuditLog {
@@ -164,7 +168,7 @@ impl AuditLog {
             records: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             lost_ends: AtomicU64::new(0),
-            durable_seq: AtomicU64::new(0),
+            durable_seq: watch::Sender::new(0),
         });
         let (heads, head) = watch::channel(None);
         let (patience, queue_bytes) = (config.patience, config.queue_bytes);
@@ -188,6 +192,7 @@ impl AuditLog {
             recent,
             dir,
             encryption_key,
+            acknowledgements: OnceLock::new(),
         }))
     }
 
@@ -203,7 +208,15 @@ impl AuditLog {
             let permit = Arc::clone(&self.queue).acquire_many_owned(cost).await.ok();
             let write = Write { kind: record.kind, body, reserved: record.reserved, ack: Some(ack), permit };
             self.commands.send(Command::Write(write)).map_err(|_| AuditUnavailable::Closed)?;
-            answer.await.map_err(|_| AuditUnavailable::Closed)?
+            let receipt = answer.await.map_err(|_| AuditUnavailable::Closed)??;
+            // An emergency waits for no other machine: its record is on this one.
+            if !record.reserved {
+                for sink in self.acknowledgements.get().into_iter().flatten() {
+                    let taken = sink.clone().wait_for(|taken| *taken >= receipt.seq).await.map(|_| ());
+                    taken.map_err(|_| AuditUnavailable::Closed)?;
+                }
+            }
+            Ok(receipt)
         };
         let receipt = timeout(self.patience, written).await.map_err(|_| AuditUnavailable::Slow)??;
         if let Some(content) = record.content() {
@@ -263,7 +276,21 @@ impl AuditLog {
 
     /// The sequence number of the last durable record.
     pub fn durable_seq(&self) -> u64 {
-        self.status.durable_seq.load(Ordering::Acquire)
+        *self.status.durable_seq.borrow()
+    }
+
+    /// The same as it grows.
+    pub fn durable(&self) -> watch::Receiver<u64> {
+        self.status.durable_seq.subscribe()
+    }
+
+    /// From now on a record counts as written only when these have taken it as well: each tells the last record that
+    /// its sink has taken. For a directory that does not outlive its machine. Records of emergency access do not wait.
+    /// Only the first call holds.
+    pub fn wait_for(&self, sinks: Vec<watch::Receiver<u64>>) {
+        if self.acknowledgements.set(sinks).is_err() {
+            tracing::error!("the sinks that must acknowledge a record were named twice");
+        }
     }
 
     /// How often writing failed, since the start.

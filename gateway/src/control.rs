@@ -11,6 +11,7 @@ mod network;
 mod operation;
 mod partner;
 mod privacy;
+mod volatile;
 
 use std::fmt;
 

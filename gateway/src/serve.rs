@@ -1,5 +1,6 @@
 //! Starting and ending a gateway: the parts that outlive a generation, the listeners, the admin address, the reloads.
 
+mod deliveries;
 mod offered;
 mod operations;
 mod service;
@@ -18,6 +19,7 @@ pub use service::ListenerService;
 pub(crate) use start::chain;
 pub use start::{StartError, prepare};
 
+use crate::audit::delivery::Delivery;
 use crate::generation::Generation;
 use crate::listen::Listener;
 use crate::proxy::Gateway;
@@ -37,6 +39,7 @@ pub struct Prepared {
     pub draining: Arc<AtomicBool>,
     /// Turns true when listeners shall stop to accept.
     pub stop: watch::Sender<bool>,
+    deliveries: Vec<Arc<Delivery>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -50,6 +53,7 @@ pub struct Running {
     draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
+    deliveries: Vec<Arc<Delivery>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -73,6 +77,7 @@ impl Prepared {
             draining: self.draining,
             stop: self.stop,
             listeners,
+            deliveries: self.deliveries,
             tasks,
         })
     }
@@ -86,7 +91,8 @@ impl Prepared {
             .into_iter()
             .map(|(listener, socket)| ListenerService::new(listener, socket, self.stop.subscribe()))
             .collect();
-        Ok((services, Ending { shared: self.shared, draining: self.draining, stop: self.stop, tasks }))
+        let Self { shared, draining, stop, deliveries, .. } = self;
+        Ok((services, Ending { shared, draining, stop, deliveries, tasks }))
     }
 }
 
@@ -98,7 +104,8 @@ impl Running {
 
     /// Ends: stops to accept, waits for requests under way, closes the audit log.
     pub async fn shutdown(self, drain: Duration) {
-        let ending = Ending { shared: self.shared, draining: self.draining, stop: self.stop, tasks: self.tasks };
+        let Self { shared, draining, stop, deliveries, tasks, .. } = self;
+        let ending = Ending { shared, draining, stop, deliveries, tasks };
         ending.end(Duration::ZERO, drain).await;
         for listener in self.listeners {
             listener.abort();
@@ -112,6 +119,7 @@ pub struct Ending {
     pub shared: Arc<Shared>,
     draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
+    deliveries: Vec<Arc<Delivery>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -130,5 +138,6 @@ impl Ending {
         }
         self.shared.audit.flush_refusals();
         self.shared.audit.close().await;
+        deliveries::finish(&self.deliveries).await;
     }
 }

@@ -6,9 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use fhirwall::audit::delivery::Delivery;
 use fhirwall::audit::event::Site;
-use fhirwall::audit::sinks::{AlertWebhook, Delivery, FhirEndpoint, NdjsonFile, OtlpLogs, Sink, SinkError};
-use fhirwall::audit::{AuditConfig, AuditLog, AuditRecord, Kind, Record, SigningKey};
+use fhirwall::audit::sinks::{FhirEndpoint, NdjsonFile, OcsfEndpoint, OtlpLogs, Sink, SinkError};
+use fhirwall::audit::webhook::{AlertWebhook, WebhookSecret};
+use fhirwall::audit::{
+    AuditConfig, AuditLog, AuditRecord, AuditUnavailable, EmergencyAccess, Kind, Record, SigningKey,
+};
 use fhirwall::clock::FixedClock;
 use fhirwall::identify::fetch::{Fetch, FetchError};
 use serde_json::Value;
@@ -28,7 +32,11 @@ impl Fetch for Server {
         if self.away.load(Ordering::SeqCst) {
             return Ok(http::Response::builder().status(503).body(vec![]).unwrap());
         }
-        let body = serde_json::from_slice(request.body()).unwrap();
+        let body = serde_json::from_slice(request.body()).unwrap_or_else(|_| {
+            // One JSON document a line.
+            let text = std::str::from_utf8(request.body()).unwrap();
+            text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect()
+        });
         self.told.lock().unwrap().push((request.method().to_string(), request.uri().to_string(), body));
         Ok(http::Response::new(vec![]))
     }
@@ -146,7 +154,8 @@ async fn a_collector_gets_log_records_and_people_get_alerts_alone() {
     let alert = serde_json::json!({"alert": "mass-export", "partner": "app"});
     log.record(Record::of(Kind::Alert, alert)).await.unwrap();
     let (collector, people) = (Server::default(), Server::default());
-    let otlp = OtlpLogs { base_url: "https://otel.example".to_owned(), client: Arc::new(collector.clone()) };
+    let client = Arc::new(collector.clone());
+    let otlp = OtlpLogs { base_url: "https://otel.example".to_owned(), client, authorization: None };
     drain(&Delivery::new("otlp", Box::new(otlp), Arc::clone(&log))).await;
     let told = collector.told();
     let (_, url, body) = told.first().unwrap();
@@ -154,10 +163,73 @@ async fn a_collector_gets_log_records_and_people_get_alerts_alone() {
     let records = body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap();
     assert!(records.iter().any(|r| r["attributes"][0]["value"]["stringValue"] == "fhirwall.audit.disclosure"));
 
-    let hook = AlertWebhook { url: "https://pager.example/hook".to_owned(), client: Arc::new(people.clone()) };
+    let secret = WebhookSecret::from_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    let hook = AlertWebhook {
+        url: "https://pager.example/hook".to_owned(),
+        client: Arc::new(people.clone()),
+        secret,
+        clock: Arc::new(FixedClock::at(1_767_225_700)),
+    };
     drain(&Delivery::new("pager", Box::new(hook), Arc::clone(&log))).await;
     let told = people.told();
     assert_eq!(told.len(), 1);
-    assert_eq!(told.first().unwrap().2["body"]["alert"], "mass-export");
+    assert_eq!(told.first().unwrap().2["type"], "fhirwall.alert");
+    assert_eq!(told.first().unwrap().2["data"]["body"]["alert"], "mass-export");
+    log.close().await;
+}
+
+#[tokio::test]
+async fn ocsf_is_posted_in_batches_with_the_signed_heads() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(dir.path(), 300).await;
+    log.sign_head().await.unwrap();
+    let server = Server::default();
+    let sink = OcsfEndpoint {
+        url: "https://siem.example/in".to_owned(),
+        client: Arc::new(server.clone()),
+        authorization: None,
+    };
+    let delivery = Delivery::new("siem", Box::new(sink), Arc::clone(&log));
+    drain(&delivery).await;
+    let told = server.told();
+    assert!((2..10).contains(&told.len()), "{} requests for 300 records", told.len());
+    let events: Vec<&Value> = told.iter().flat_map(|(_, _, body)| body.as_array().unwrap()).collect();
+    assert_eq!(events.len() as u64, log.durable_seq());
+    let head = events.iter().rev().find(|event| event["metadata"]["log_name"] == "head").unwrap();
+    assert!(head["unmapped"]["signature"].is_string(), "{head}");
+    log.close().await;
+}
+
+#[tokio::test]
+async fn a_record_that_must_be_acknowledged_counts_only_then_and_an_emergency_does_not_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = SigningKey::generate().unwrap().0;
+    let config = AuditConfig { patience: std::time::Duration::from_millis(300), ..AuditConfig::new(dir.path(), key) };
+    let log = AuditLog::open(config, Arc::new(FixedClock::at(1_767_225_600))).unwrap();
+    let (taken, acknowledged) = tokio::sync::watch::channel(0);
+    log.wait_for(vec![acknowledged]);
+    assert_eq!(log.record(disclosure(0)).await, Err(AuditUnavailable::Slow));
+    let emergency = Some(EmergencyAccess { reason: "unconscious".to_owned() });
+    let record = AuditRecord { decision: "d1".to_owned(), emergency, ..AuditRecord::default() };
+    let receipt = log.record(Record::disclosure(record)).await.unwrap();
+    taken.send_replace(receipt.seq + 1);
+    assert!(log.record(disclosure(2)).await.is_ok());
+    // A sink that is gone for good acknowledges nothing.
+    drop(taken);
+    assert_eq!(log.record(disclosure(3)).await, Err(AuditUnavailable::Closed));
+    log.close().await;
+}
+
+#[tokio::test]
+async fn cursors_of_sinks_that_are_not_told_any_more_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(dir.path(), 1).await;
+    for name in ["old", "kept"] {
+        let file = Box::new(NdjsonFile(dir.path().join(format!("{name}.ndjson"))));
+        drain(&Delivery::new(name, file, Arc::clone(&log))).await;
+    }
+    fhirwall::audit::delivery::forget_all_but(dir.path(), &["kept"]).unwrap();
+    let there = |name: &str| dir.path().join(format!("sink-{name}.cursor")).exists();
+    assert_eq!((there("old"), there("kept")), (false, true));
     log.close().await;
 }

@@ -168,7 +168,6 @@ async fn what_is_not_carried_out_yet_is_refused_and_never_left_out() {
         ("mode: enforce", "telemetry: {log_format: text}\nmode: enforce"),
         ("mode: enforce", "trusted_proxies: [{addresses: [10.0.0.0/8], x_forwarded_for: true}]\nmode: enforce"),
         ("consent: {source: upstream", "consent: {source: server, url: \"https://consents.example/fhir\""),
-        ("audit: {dir: audit,", "audit: {sinks: [{kind: ocsf, url: \"https://siem.example\"}], dir: audit,"),
     ] {
         assert!(good.contains(from), "{from}");
         stage.edit("fhirwall.yaml", |_| good.replace(from, to));

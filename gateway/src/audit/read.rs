@@ -131,48 +131,7 @@ pub fn entries(dir: &Path, key: Option<&EncryptionKey>, filter: &Filter) -> io::
     Ok(found)
 }
 
-/// The next entries after `seq`, up to and with `last`, at most so many. Segments that end before are not read.
-///
-/// # Errors
-/// When a file cannot be read.
-pub(super) fn after(
-    dir: &Path,
-    key: Option<&EncryptionKey>,
-    seq: u64,
-    last: u64,
-    most: usize,
-) -> io::Result<Vec<Entry>> {
-    let mut numbers = segment::numbers(&names(dir)?);
-    // From the newest segment back to the one that holds the next record.
-    let mut from = Vec::new();
-    while let Some(number) = numbers.pop() {
-        from.push(number);
-        if first_seq(&dir.join(segment::name(number)))?.is_some_and(|first| first <= seq.saturating_add(1)) {
-            break;
-        }
-    }
-    let mut found = Vec::new();
-    for number in from.into_iter().rev() {
-        let bytes = fs::read(dir.join(segment::name(number)))?;
-        let mut sealer = None;
-        for line in bytes.split(|byte| *byte == b'\n') {
-            let Some(line) = std::str::from_utf8(line).ok().and_then(|line| Line::parse(line).ok()) else { continue };
-            if let (None, Some(key), Some(chain)) = (&sealer, key, chain_of(&line)) {
-                sealer = key.sealer(&chain, number);
-            }
-            if line.seq <= seq {
-                continue;
-            }
-            if line.seq > last || found.len() >= most {
-                return Ok(found);
-            }
-            found.extend(entry(&line, sealer.as_ref()));
-        }
-    }
-    Ok(found)
-}
-
-fn first_seq(path: &Path) -> io::Result<Option<u64>> {
+pub(super) fn first_seq(path: &Path) -> io::Result<Option<u64>> {
     let mut first = String::new();
     // A line that is being written, or is no text, is no first record.
     match BufReader::new(fs::File::open(path)?).read_line(&mut first) {
@@ -182,12 +141,12 @@ fn first_seq(path: &Path) -> io::Result<Option<u64>> {
     }
 }
 
-fn chain_of(line: &Line<'_>) -> Option<String> {
+pub(super) fn chain_of(line: &Line<'_>) -> Option<String> {
     let record: SegmentRecord = serde_json::from_str(line.body?).ok()?;
     Some(record.chain)
 }
 
-fn entry(line: &Line<'_>, sealer: Option<&Sealer>) -> Option<Entry> {
+pub(super) fn entry(line: &Line<'_>, sealer: Option<&Sealer>) -> Option<Entry> {
     let body = match (line.body, line.sealed) {
         (Some(body), _) => serde_json::from_str(body).ok(),
         (None, Some(sealed)) => {

@@ -102,7 +102,7 @@ impl Writer {
             number => Some(disk.open(&segment::name(number))?),
         };
         let last_head = clock.now();
-        status.durable_seq.store(place.link.next_seq.saturating_sub(1), Ordering::Release);
+        status.durable_seq.send_replace(place.link.next_seq.saturating_sub(1));
         let sealer = sealer(&settings, place.segment)?;
         Ok(Self {
             disk,
@@ -223,7 +223,7 @@ impl Writer {
         self.segment = number;
         self.sealer = sealer;
         self.link = link;
-        self.status.durable_seq.store(link.next_seq.saturating_sub(1), Ordering::Release);
+        self.status.durable_seq.send_replace(link.next_seq.saturating_sub(1));
         self.unsigned = self.unsigned.saturating_add(1);
         Ok(())
     }
@@ -289,7 +289,7 @@ impl Writer {
         }
         self.length = self.length.saturating_add(self.buffer.len() as u64);
         self.link = link;
-        self.status.durable_seq.store(link.next_seq.saturating_sub(1), Ordering::Release);
+        self.status.durable_seq.send_replace(link.next_seq.saturating_sub(1));
         if gap {
             self.refused = 0;
             self.status.lost_ends.fetch_sub(lost_ends, Ordering::Relaxed);

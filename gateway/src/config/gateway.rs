@@ -84,6 +84,8 @@ section! {
         token_signing_files: Vec<FilePath> = Vec::new(),
         /// The key that signs the audit chain's heads, PEM.
         audit_signing_file: FilePath,
+        /// The key that seals the audit records at rest: 32 bytes in base64. Without it they stand in the clear.
+        audit_encryption_file: Option<FilePath>,
     }
     check check_keys;
 }

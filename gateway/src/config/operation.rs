@@ -26,6 +26,7 @@ section! {
         /// Where records are sent as well.
         sinks: Vec<Sink> = Vec::new(),
     }
+    check check_audit;
 }
 
 words! {
@@ -41,7 +42,7 @@ section! {
     pub struct Sink {
         /// How.
         kind: SinkKind,
-        /// fhir, http: the address.
+        /// All but file: the address. Of an OTLP collector the base, without `/v1/logs`.
         url: Option<WebUrl>,
         /// file: the path.
         file: Option<Place>,
@@ -51,6 +52,13 @@ section! {
         client_certificate_file: Option<FilePath>,
         /// Its private key, PEM.
         client_key_file: Option<FilePath>,
+        /// fhir, ocsf, otlp: a file with the value of the `Authorization` header, as `Bearer …`.
+        authorization_file: Option<FilePath>,
+        /// webhook: the secret that messages are signed with, in base64 (Standard Webhooks).
+        secret_file: Option<FilePath>,
+        /// fhir, ocsf, otlp: an answer waits until this sink has taken its record, for an audit directory that does not
+        /// outlive its machine. Emergency access does not wait.
+        acknowledged: bool = false,
     }
     check check_sink;
 }
@@ -62,6 +70,10 @@ words! {
         Fhir = "fhir",
         /// As OCSF events, posted as NDJSON.
         Ocsf = "ocsf",
+        /// As log records of OpenTelemetry (OTLP over HTTP, JSON).
+        Otlp = "otlp",
+        /// Alerts, lockdowns, gaps and recoveries alone: for people, signed as Standard Webhooks says.
+        Webhook = "webhook",
         /// As NDJSON, appended to a file.
         File = "file",
     }
@@ -145,12 +157,56 @@ fn check_state(state: &State, at: &At<'_>) {
     }
 }
 
+fn check_audit(audit: &Audit, at: &At<'_>) {
+    let mut seen = std::collections::BTreeSet::new();
+    if let Some(twice) = audit.sinks.iter().map(Sink::name).find(|name| !seen.insert(name.clone())) {
+        at.problem_at("sinks", format!("`{twice}` is there twice"), "tell each sink once");
+    }
+}
+
 fn check_sink(sink: &Sink, at: &At<'_>) {
-    match sink.kind {
-        SinkKind::Fhir | SinkKind::Ocsf if sink.url.is_none() => {
-            at.problem_at("url", "this sink needs its address", "add `url: https://…`");
-        }
-        SinkKind::File if sink.file.is_none() => at.problem_at("file", "this sink needs its path", "add `file: …`"),
-        SinkKind::Fhir | SinkKind::Ocsf | SinkKind::File => {}
+    let local = sink.kind == SinkKind::File;
+    if local && sink.file.is_none() {
+        at.problem_at("file", "this sink needs its path", "add `file: …`");
+    }
+    if !local && sink.url.is_none() {
+        at.problem_at("url", "this sink needs its address", "add `url: https://…`");
+    }
+    if sink.kind == SinkKind::Webhook && sink.secret_file.is_none() {
+        at.problem_at(
+            "secret_file",
+            "messages of this sink are signed, and no secret is named",
+            "add `secret_file: …`: `openssl rand -base64 32` makes one",
+        );
+    }
+    if sink.acknowledged && matches!(sink.kind, SinkKind::File | SinkKind::Webhook) {
+        at.problem_at(
+            "acknowledged",
+            "this sink keeps no record of its own off this machine",
+            "set it on a sink of kind `fhir`, `ocsf` or `otlp`",
+        );
+    }
+    if sink.client_certificate_file.is_some() != sink.client_key_file.is_some() {
+        at.problem_at(
+            "client_key_file",
+            "a certificate and its key belong together",
+            "name both `client_certificate_file` and `client_key_file`, or neither",
+        );
+    }
+}
+
+impl Sink {
+    /// Its name: what its cursor and its metrics are called.
+    pub fn name(&self) -> String {
+        let kind = match self.kind {
+            SinkKind::Fhir => "fhir",
+            SinkKind::Ocsf => "ocsf",
+            SinkKind::Otlp => "otlp",
+            SinkKind::Webhook => "webhook",
+            SinkKind::File => "file",
+        };
+        let url = self.url.as_ref().map(ToString::to_string);
+        let file = || self.file.as_ref().map(|file| file.display().to_string());
+        format!("{kind} {}", url.or_else(file).unwrap_or_default())
     }
 }

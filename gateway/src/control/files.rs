@@ -105,6 +105,12 @@ fn keys(facts: &Facts<'_>) -> Vec<(&'static str, PathBuf)> {
     };
     keys.extend(of("sealing", &gateway.keys.seal_files));
     keys.extend(of("token signing", &gateway.keys.token_signing_files));
+    keys.extend(gateway.keys.audit_encryption_file.iter().map(|file| ("audit at rest", file.0.clone())));
+    for sink in &gateway.audit.sinks {
+        keys.extend(sink.secret_file.iter().map(|file| ("webhook", file.0.clone())));
+        keys.extend(sink.authorization_file.iter().map(|file| ("audit sink", file.0.clone())));
+        keys.extend(sink.client_key_file.iter().map(|file| ("client certificate", file.0.clone())));
+    }
     for tls in gateway.listeners.iter().map(|listener| &listener.tls).chain(&gateway.admin.tls) {
         keys.push(("serving TLS", tls.key_file.0.clone()));
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::{ByteSize, LogLevel, SinkKind, is_loopback};
-use crate::control::{Control, Facts, Held, Severity, Unmet, controls, unmet};
+use crate::control::{Control, Facts, Held, Severity, Unmet, controls, unmet, volatile};
 
 pub(super) const CONTROLS: &[Control] = &[
     Control {
@@ -32,6 +32,14 @@ pub(super) const CONTROLS: &[Control] = &[
         held: Held::ByCheck(audit_place),
     },
     Control {
+        id: "audit-volatile",
+        severity: Severity::Violation,
+        cites: "45 CFR 164.312(b), (c)(1), 164.308(a)(7)(ii)(A)",
+        asks: "Records in memory alone are on another machine as well, before their answer is sent.",
+        fix: "set `audit.dir` to a lasting volume, or `acknowledged: true` on a sink of kind `fhir`, `ocsf` or `otlp`",
+        held: Held::ByCheck(audit_volatile),
+    },
+    Control {
         id: "audit-retention",
         severity: Severity::Violation,
         cites: "45 CFR 164.316(b)(2)(i), 164.528(a)",
@@ -44,7 +52,7 @@ pub(super) const CONTROLS: &[Control] = &[
         severity: Severity::Risk,
         cites: "45 CFR 164.308(a)(7)(ii)(A), 164.312(c)(1)",
         asks: "Records are copied off this machine, so that their loss or change shows.",
-        fix: "add a sink of kind `fhir` or `ocsf`",
+        fix: "add a sink of kind `fhir`, `ocsf` or `otlp`",
         held: Held::ByCheck(audit_copy),
     },
     Control {
@@ -167,6 +175,17 @@ fn audit_place(facts: &Facts<'_>) -> Vec<Unmet> {
     if fleeting { vec![unmet("audit.dir", format!("{} is cleared at restart", dir.display()))] } else { Vec::new() }
 }
 
+fn audit_volatile(facts: &Facts<'_>) -> Vec<Unmet> {
+    let audit = &facts.config.gateway.audit;
+    if audit.sinks.iter().any(|sink| sink.acknowledged) {
+        return Vec::new();
+    }
+    match volatile::file_system(&audit.dir) {
+        Some(kind) => vec![unmet("audit.dir", format!("{} is on {kind}: in memory alone", audit.dir.display()))],
+        None => Vec::new(),
+    }
+}
+
 fn audit_retention(facts: &Facts<'_>) -> Vec<Unmet> {
     const SIX_YEARS: Duration = Duration::from_hours(24 * 2191);
     if facts.config.gateway.audit.retention < SIX_YEARS {
@@ -176,7 +195,7 @@ fn audit_retention(facts: &Facts<'_>) -> Vec<Unmet> {
 }
 
 fn audit_copy(facts: &Facts<'_>) -> Vec<Unmet> {
-    let away = |kind: SinkKind| matches!(kind, SinkKind::Fhir | SinkKind::Ocsf);
+    let away = |kind: SinkKind| matches!(kind, SinkKind::Fhir | SinkKind::Ocsf | SinkKind::Otlp);
     if facts.config.gateway.audit.sinks.iter().any(|sink| away(sink.kind)) {
         return Vec::new();
     }

@@ -1,13 +1,13 @@
 //! What the configuration's format knows and this version does not carry out yet: refused, never silently left out.
 
-use crate::config::{ConsentSource, Gateway, LogFormat, Mode, Serves, SinkKind};
+use crate::config::{ConsentSource, Gateway, LogFormat, Mode, Serves};
 
 /// Nothing that is asked for is missing.
 ///
 /// # Errors
 /// What is asked for and not carried out, a line each, with what to do.
 pub(super) fn all_of(gateway: &Gateway) -> Result<(), String> {
-    let asked: [(bool, &str); 10] = [
+    let asked: [(bool, &str); 9] = [
         (gateway.mode == Mode::Observe, "mode: observe; write `mode: enforce`"),
         (!gateway.trusted_proxies.is_empty(), "trusted_proxies; let clients reach the gateway directly"),
         (
@@ -15,10 +15,6 @@ pub(super) fn all_of(gateway: &Gateway) -> Result<(), String> {
             "endpoints.upstream.unix_socket; use http to loopback",
         ),
         (gateway.consent.source == ConsentSource::Server, "consent.source: server; use `upstream`"),
-        (
-            gateway.audit.sinks.iter().any(|sink| sink.kind != SinkKind::File),
-            "audit.sinks other than `file`; ship the file that a `file` sink writes",
-        ),
         (gateway.admin.tls.is_some(), "admin.tls; bind the admin address to loopback without it"),
         (
             gateway.listeners.iter().any(|listener| !listener.serves.contains(&Serves::Fhir)),

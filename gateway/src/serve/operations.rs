@@ -81,6 +81,11 @@ impl Operations for Operated {
         }
     }
 
+    fn audit_head(&self) -> Option<serde_json::Value> {
+        let head = self.gateway.shared.audit.heads().borrow().clone();
+        head.and_then(|head| serde_json::to_value(head).ok())
+    }
+
     fn hosts(&self) -> Vec<String> {
         let port = self.address.port();
         vec![self.address.to_string(), format!("localhost:{port}"), format!("127.0.0.1:{port}")]

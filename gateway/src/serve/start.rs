@@ -9,10 +9,11 @@ use fhirwall_certs::server::SwappableTls;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::Prepared;
+use super::{Prepared, deliveries};
 use crate::admit::{Admission, Limits, PartnerLimits, Rate, Ticks};
-use crate::audit::sinks::{Delivery, NdjsonFile};
-use crate::audit::{AuditConfig, AuditLog, AuditOpenError, InvalidKey, SigningKey};
+use crate::audit::{
+    AuditConfig, AuditLog, AuditOpenError, EncryptionKey, InvalidEncryptionKey, InvalidKey, SigningKey,
+};
 use crate::behaviour::{Behaviour, Settings};
 use crate::clock::Clock;
 use crate::config::{self, Config, Problems};
@@ -36,6 +37,10 @@ pub enum StartError {
     Generation(String),
     #[error("the audit signing key {path} cannot be used", path = .path.display())]
     AuditKey { path: PathBuf, source: InvalidKey },
+    #[error("the audit encryption key {path} cannot be used", path = .path.display())]
+    AuditEncryptionKey { path: PathBuf, source: InvalidEncryptionKey },
+    #[error("the audit sink `{sink}` cannot be set up: {problem}")]
+    Sink { sink: String, problem: String },
     #[error("cannot read {path}", path = .path.display())]
     Read { path: PathBuf, source: std::io::Error },
     #[error("the audit log cannot be opened, and without it nothing is disclosed")]
@@ -82,10 +87,9 @@ pub fn prepare(path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Pre
     if let Some(redis) = &shared.redis {
         tasks.push(tokio::spawn(copy_of_redis(Arc::clone(redis))));
     }
-    for sink in gateway.audit.sinks.iter().filter_map(|sink| sink.file.as_ref()) {
-        let file = Box::new(NdjsonFile(sink.to_path_buf()));
-        let delivery = Delivery::new(&sink.display().to_string(), file, Arc::clone(&shared.audit));
-        tasks.push(tokio::spawn(deliver(delivery)));
+    let deliveries = deliveries::of(&gateway, &shared)?;
+    for delivery in &deliveries {
+        tasks.push(tokio::spawn(deliveries::follow(Arc::clone(delivery), Arc::clone(&shared.metrics))));
     }
     Ok(Prepared {
         shared,
@@ -96,6 +100,7 @@ pub fn prepare(path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Pre
         trigger,
         draining: Arc::new(AtomicBool::new(false)),
         stop: watch::Sender::new(false),
+        deliveries,
         tasks,
     })
 }
@@ -117,8 +122,10 @@ fn shared(config: &Config, clock: Arc<dyn Clock>) -> Result<Shared, StartError> 
     let path = gateway.keys.audit_signing_file.to_path_buf();
     let pem = std::fs::read(&path).map_err(|source| StartError::Read { path: path.clone(), source })?;
     let key = SigningKey::from_pem(&pem).map_err(|source| StartError::AuditKey { path, source })?;
+    let encryption_key = gateway.keys.audit_encryption_file.as_ref().map(encryption_key).transpose()?;
     let audit = AuditLog::open(
         AuditConfig {
+            encryption_key,
             segment_bytes: gateway.audit.segment.0,
             reserve_bytes: gateway.audit.reserve.0,
             retention: gateway.audit.retention,
@@ -154,6 +161,12 @@ fn shared(config: &Config, clock: Arc<dyn Clock>) -> Result<Shared, StartError> 
         in_flight: Arc::new(InFlight::default()),
         upstreams: Pools::default(),
     })
+}
+
+fn encryption_key(file: &config::FilePath) -> Result<EncryptionKey, StartError> {
+    let path = file.to_path_buf();
+    let text = std::fs::read_to_string(&path).map_err(|source| StartError::Read { path: path.clone(), source })?;
+    EncryptionKey::from_base64(text.trim()).map_err(|source| StartError::AuditEncryptionKey { path, source })
 }
 
 /// The limits of a configuration in the form of admission: a burst is two seconds' worth.
@@ -245,6 +258,9 @@ fn fixed(first: &config::Gateway, now: &config::Gateway) -> Result<(), String> {
     if first.audit.dir != now.audit.dir || first.keys.audit_signing_file != now.keys.audit_signing_file {
         return Err("the audit directory and its key change only with a restart".to_owned());
     }
+    if first.audit.sinks != now.audit.sinks || first.keys.audit_encryption_file != now.keys.audit_encryption_file {
+        return Err("the audit log's sinks and its encryption key change only with a restart".to_owned());
+    }
     Ok(())
 }
 
@@ -313,20 +329,6 @@ async fn health_of_upstreams(live: Arc<Live<Generation>>, shared: Arc<Shared>) {
         current.generation.endpoints.iter().map(|endpoint| Arc::clone(&endpoint.upstream)).collect()
     };
     keep_asking(&shared.upstreams, upstreams, changes).await;
-}
-
-/// Tells a sink every record, at least once, without making anybody wait.
-async fn deliver(delivery: Delivery) {
-    loop {
-        match delivery.run().await {
-            Ok(0) => tokio::time::sleep(Duration::from_secs(1)).await,
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(%error, behind = delivery.behind(), "an audit sink takes no records");
-                tokio::time::sleep(Duration::from_secs(5)).await;
-            }
-        }
-    }
 }
 
 async fn housekeeping(shared: Arc<Shared>) {

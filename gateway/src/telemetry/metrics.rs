@@ -40,6 +40,7 @@ pub struct Metrics {
     jwks_refresh: Counter<u64>,
     audit_records: Counter<u64>,
     audit_chain_breaks: Counter<u64>,
+    audit_sink_behind: Gauge<u64>,
     config_generation: Gauge<u64>,
     config_reloads: Counter<u64>,
     certificate_expiry: Gauge<f64>,
@@ -86,6 +87,7 @@ impl Metrics {
             jwks_refresh: count("fhirwall_jwks_refresh"),
             audit_records: count("fhirwall_audit_records"),
             audit_chain_breaks: count("fhirwall_audit_chain_breaks"),
+            audit_sink_behind: meter.u64_gauge("fhirwall_audit_sink_behind_records").build(),
             config_generation: meter.u64_gauge("fhirwall_config_generation").build(),
             config_reloads: count("fhirwall_config_reloads"),
             certificate_expiry: meter.f64_gauge("fhirwall_certificate_expiry_seconds").build(),
@@ -183,6 +185,11 @@ impl Metrics {
         self.audit_chain_breaks.add(1, &[]);
     }
 
+    /// How many durable records a sink has not taken yet. `sink` comes from the configuration.
+    pub fn audit_sink_behind(&self, sink: &str, records: u64) {
+        self.audit_sink_behind.record(records, &[KeyValue::new("sink", sink.to_owned())]);
+    }
+
     pub fn config(&self, generation: u64, result: &'static str) {
         self.config_generation.record(generation, &[]);
         self.config_reloads.add(1, &[KeyValue::new("result", result)]);
@@ -210,6 +217,7 @@ mod tests {
         metrics.risk_event("export", "observe");
         metrics.jwks_refresh("https://idp.example", "ok");
         metrics.audit_record();
+        metrics.audit_sink_behind("fhir https://arr.example/fhir", 7);
         metrics.config(3, "ok");
         metrics.certificate_expiry("listener", 60.0);
         metrics.upstreams(|| vec![("main".to_owned(), 0, true), ("main".to_owned(), 1, false)]);
@@ -226,6 +234,7 @@ mod tests {
             r#"fhirwall_jwks_refresh_total{issuer="https://idp.example",result="ok"} 1"#,
             "fhirwall_audit_records_total 1",
             "fhirwall_audit_chain_breaks_total 0",
+            r#"fhirwall_audit_sink_behind_records{sink="fhir https://arr.example/fhir"} 7"#,
             "fhirwall_config_generation 3",
             r#"fhirwall_config_reloads_total{result="ok"} 1"#,
             r#"fhirwall_certificate_expiry_seconds{name="listener"} 60"#,

@@ -1,0 +1,137 @@
+//! The log, told elsewhere: at least once, in order, without ever holding up an answer.
+//!
+//! The log is its own spool. Each sink keeps a cursor beside it, the last record that it has taken; [`Delivery::run`]
+//! reads on from there, delivers, and only then moves the cursor. A sink that is slow or away falls behind and catches
+//! up; a crash between delivery and cursor delivers twice, and FHIR ids and OCSF uids are the same both times.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, watch};
+
+use super::AuditLog;
+use super::read::Entry;
+use super::sinks::{Sink, SinkError};
+use super::tail::Tail;
+
+/// One sink with its cursor.
+pub struct Delivery {
+    name: String,
+    log: Arc<AuditLog>,
+    sink: Box<dyn Sink>,
+    cursor: PathBuf,
+    taken: watch::Sender<u64>,
+    work: Mutex<Work>,
+}
+
+/// Where the reading stands, and what was read and not taken yet.
+struct Work {
+    tail: Option<Tail>,
+    untold: Vec<Entry>,
+}
+
+/// How many entries are told at once.
+const BATCH: usize = 256;
+
+impl Delivery {
+    /// `name` is the sink's, and names its cursor: a renamed sink is told everything again, as is one whose cursor
+    /// cannot be read or belongs to another log.
+    pub fn new(name: &str, sink: Box<dyn Sink>, log: Arc<AuditLog>) -> Self {
+        let cursor = log.dir.join(cursor_name(name));
+        let taken = fs::read_to_string(&cursor).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let taken = if taken > log.durable_seq() { 0 } else { taken };
+        let tail = Tail::new(log.dir.clone(), log.encryption_key.clone());
+        let work = Mutex::new(Work { tail: Some(tail), untold: Vec::new() });
+        Self { name: name.to_owned(), log, sink, cursor, taken: watch::Sender::new(taken), work }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Tells the sink the next batch of durable records; returns how many. To be called again at once while it returns
+    /// more than none, and after a pause when it fails.
+    ///
+    /// # Errors
+    /// When the sink did not take them: the cursor stays where it was.
+    pub async fn run(&self) -> Result<usize, SinkError> {
+        let mut work = self.work.lock().await;
+        if work.untold.is_empty() {
+            work.untold = self.read(&mut work).await?;
+        }
+        let Some(last) = work.untold.last().map(|entry| entry.seq) else { return Ok(0) };
+        self.sink.deliver(&work.untold).await?;
+        self.move_to(last).map_err(SinkError::Io)?;
+        Ok(std::mem::take(&mut work.untold).len())
+    }
+
+    /// Returns when there is something to tell, or the log is gone.
+    pub async fn until_more(&self) {
+        let taken = *self.taken.borrow();
+        // The sender lives as long as the log does.
+        let _ = self.log.durable().wait_for(|durable| *durable > taken).await;
+    }
+
+    /// How many durable records the sink has not taken yet.
+    pub fn behind(&self) -> u64 {
+        self.log.durable_seq().saturating_sub(*self.taken.borrow())
+    }
+
+    /// The last record that the sink has taken, as it grows.
+    pub fn taken(&self) -> watch::Receiver<u64> {
+        self.taken.subscribe()
+    }
+
+    async fn read(&self, work: &mut Work) -> Result<Vec<Entry>, SinkError> {
+        let (taken, durable) = (*self.taken.borrow(), self.log.durable_seq());
+        let new = || Tail::new(self.log.dir.clone(), self.log.encryption_key.clone());
+        let mut tail = work.tail.take().unwrap_or_else(new);
+        let read = tokio::task::spawn_blocking(move || (tail.next(taken, durable, BATCH), tail));
+        let (entries, tail) = read.await.map_err(|_| SinkError::Io(io::ErrorKind::Other.into()))?;
+        work.tail = Some(tail);
+        entries.map_err(SinkError::Io)
+    }
+
+    /// Synced before it replaces the last one: an empty cursor would have years of records told again.
+    fn move_to(&self, seq: u64) -> io::Result<()> {
+        let new = self.cursor.with_extension("cursor.new");
+        let mut file = File::create(&new)?;
+        file.write_all(seq.to_string().as_bytes())?;
+        file.sync_data()?;
+        fs::rename(new, &self.cursor)?;
+        self.taken.send_replace(seq);
+        Ok(())
+    }
+}
+
+/// Removes the cursors of sinks that are not told any more: a cursor holds what its sink has not taken.
+///
+/// # Errors
+/// When the directory cannot be read or changed.
+pub fn forget_all_but(dir: &Path, names: &[&str]) -> io::Result<()> {
+    let kept: Vec<String> = names.iter().map(|name| cursor_name(name)).collect();
+    for name in super::disk::names(dir)? {
+        if is_cursor(&name) && !kept.contains(&name) {
+            fs::remove_file(dir.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn is_cursor(name: &str) -> bool {
+    name.starts_with("sink-") && name.ends_with(".cursor")
+}
+
+fn cursor_name(name: &str) -> String {
+    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    format!("sink-{name}.cursor")
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("name", &self.name).finish_non_exhaustive()
+    }
+}
