@@ -11,6 +11,7 @@ pub mod partner;
 pub mod policy;
 pub mod probe;
 pub mod redact;
+pub mod report;
 pub mod run;
 pub mod scan;
 
@@ -51,6 +52,8 @@ enum Verb {
     Run(run::Args),
     /// What a partner would see of a Bundle or NDJSON, offline.
     Redact(redact::Args),
+    /// The evidence pack: controls, policies, proofs, audit, partners, as HTML and JSON, signed.
+    Report(report::Args),
     /// Safe probes of the integration points: what stands open beside the gateway?
     Scan(scan::Args),
     /// Policies: are they valid, right, explained, proved?
@@ -85,6 +88,7 @@ impl Cli {
             Verb::Run(args) => run::run(&args),
             Verb::Policy(args) => policy::run(args),
             Verb::Redact(args) => redact::run(args),
+            Verb::Report(args) => report::run(&args),
             Verb::Scan(args) => scan::run(&args),
         }
     }

@@ -15,6 +15,7 @@ pub mod control;
 pub mod decide;
 pub mod decisions;
 pub mod demo;
+pub mod evidence;
 pub mod forward;
 pub mod generation;
 pub mod identify;

@@ -73,7 +73,7 @@ impl SigningKey {
         &self.public
     }
 
-    pub(super) fn sign(&self, message: &[u8]) -> Option<String> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Option<String> {
         match &self.pair {
             Pair::Ed25519(pair) => Some(STANDARD.encode(pair.sign(message).as_ref())),
             Pair::P256(pair, random) => pair.sign(random, message).ok().map(|s| STANDARD.encode(s.as_ref())),
@@ -124,7 +124,7 @@ impl VerifyingKey {
         Self::from_spki(&STANDARD.decode(text).map_err(|_| InvalidKey::Public)?)
     }
 
-    pub(super) fn verifies(&self, message: &[u8], signature: &str) -> bool {
+    pub(crate) fn verifies(&self, message: &[u8], signature: &str) -> bool {
         let Ok(signature) = STANDARD.decode(signature) else { return false };
         match self.algorithm {
             Algorithm::Ed25519 => UnparsedPublicKey::new(&ED25519, &self.point).verify(message, &signature).is_ok(),
