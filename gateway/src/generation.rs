@@ -87,7 +87,7 @@ impl Generation {
         let mut endpoints =
             gateway.endpoints.iter().map(|one| endpoint(one, &gateway, shared)).collect::<Result<Vec<_>, _>>()?;
         for endpoint in &mut endpoints {
-            endpoint.auth = smart::auth_server(&endpoint.base_url, &config, &identifier, shared)?;
+            endpoint.auth = smart::auth_server(endpoint, &config, &identifier, shared)?;
         }
         let listeners = gateway
             .listeners

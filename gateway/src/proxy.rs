@@ -38,6 +38,7 @@ use crate::redact::{Account, Stage};
 use crate::refusal::{Refusal, base_headers};
 use crate::reload::Live;
 use crate::shared::Shared;
+use crate::smart::broker::patients::NamedPatients;
 use crate::smart::request::AuthRequest;
 use brought::Brought;
 use page::Cursor;
@@ -131,8 +132,8 @@ impl<'a> Journey<'a> {
         }
         let (endpoint, path) = self.route(request)?;
         self.journal.endpoint(endpoint);
-        if let Some(answer) = self.authorization(endpoint, path, connection, request).await {
-            return Ok(Outcome::Public(answer));
+        if let Some(outcome) = self.authorization(endpoint, path, connection, request).await {
+            return Ok(outcome);
         }
         let subject = self.stage("identify", self.identify(endpoint, connection, request)).await?;
         self.journal.subject(&subject);
@@ -183,14 +184,15 @@ impl<'a> Journey<'a> {
         Ok((endpoint, path))
     }
 
-    /// What the authorization server of the endpoint answers, in the modes that have one. No health data is in it.
+    /// What the authorization server of the endpoint answers, in the modes that have one. No health data is in it,
+    /// except where the consent page names patients to choose from: that is recorded first, as any disclosure.
     async fn authorization(
-        &self,
+        &mut self,
         endpoint: &Endpoint,
         path: &str,
         connection: &Connection,
         request: &Request,
-    ) -> Option<Answer> {
+    ) -> Option<Outcome> {
         let (auth, path) = (endpoint.auth.as_ref()?, path.strip_prefix("/auth/")?);
         let asked = AuthRequest {
             method: &request.method,
@@ -206,7 +208,14 @@ impl<'a> Journey<'a> {
             headers.remove(name);
         }
         headers.extend(head.headers);
-        Some(Answer { status: head.status, headers, body, ending: None })
+        let answer = Answer { status: head.status, headers, body, ending: None };
+        Some(match head.extensions.get::<NamedPatients>() {
+            Some(shown) => {
+                self.journal.shown(shown);
+                Outcome::Disclosure(answer)
+            }
+            None => Outcome::Public(answer),
+        })
     }
 
     fn admit_address(&self, address: IpAddr) -> Result<(), Refusal> {

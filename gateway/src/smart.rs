@@ -39,6 +39,14 @@ pub enum AuthServer {
 }
 
 impl AuthServer {
+    /// Does it sign id_tokens itself, so that sign-on can be offered?
+    pub fn signs_id_tokens(&self) -> bool {
+        match self {
+            Self::Front(_) => false,
+            Self::Broker(broker) => broker.signs_id_tokens(),
+        }
+    }
+
     /// Answers what stands at this path below `{base_url}/auth/`; `None` when nothing does.
     pub async fn answer(&self, path: &str, request: &AuthRequest<'_>) -> Option<Answer> {
         let endpoint = AuthEndpoint::at(path)?;

@@ -126,6 +126,12 @@ section! {
         client_secret_file: FilePath,
         /// The authorities that may vouch for it, PEM.
         ca_file: Option<FilePath>,
+        /// The scopes asked for beside `openid`, where the provider needs them to state who the user is in FHIR.
+        scopes: Vec<String> = Vec::new(),
+        /// The claim of its id_tokens that holds the user's FHIR resource, as `Practitioner/123`.
+        fhir_user_claim: String = "fhirUser".to_owned(),
+        /// The claim that holds the id of the user's own patient record.
+        patient_claim: String = "patient".to_owned(),
     }
 }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{BuildError, files};
+use super::{BuildError, Endpoint, files};
 use crate::config::{self, Config, SmartMode};
+use crate::consents::UpstreamFetch;
 use crate::identify::Identifier;
 use crate::identify::fetch::{Fetch, FetchError, HttpsFetch, Outgoing};
 use crate::identify::issuer::IssuerConfig;
@@ -13,6 +14,7 @@ use crate::identify::partners::{ClientKeys, Partners};
 use crate::shared::Shared;
 use crate::smart::AuthServer;
 use crate::smart::broker::mint::Mint;
+use crate::smart::broker::patients::EhrPatients;
 use crate::smart::broker::provider::{Provider, ProviderConfig};
 use crate::smart::broker::{Broker, BrokerParts};
 use crate::smart::client_keys::PublishedKeys;
@@ -44,14 +46,15 @@ pub(super) fn own_issuers(config: &Config) -> Result<Vec<OwnIssuer>, BuildError>
     Ok(issuers)
 }
 
-/// The authorization server of the endpoint at `base_url`; none in resource mode.
+/// The authorization server of the endpoint; none in resource mode.
 pub(super) fn auth_server(
-    base_url: &str,
+    endpoint: &Endpoint,
     config: &Config,
     identifier: &Arc<Identifier>,
     shared: &Shared,
 ) -> Result<Option<AuthServer>, BuildError> {
     let gateway = &config.gateway;
+    let base_url = endpoint.base_url.as_str();
     let refused = |what: &str| BuildError::Endpoint { endpoint: base_url.to_owned(), what: what.to_owned() };
     if gateway.smart.mode == SmartMode::Resource {
         return Ok(None);
@@ -83,8 +86,9 @@ pub(super) fn auth_server(
             issuer: provider.issuer.base().to_owned(),
             client_id: provider.client_id.clone(),
             client_secret: secret,
-            fhir_user_claim: "fhirUser".to_owned(),
-            patient_claim: "patient".to_owned(),
+            scopes: provider.scopes.clone(),
+            fhir_user_claim: provider.fhir_user_claim.clone(),
+            patient_claim: provider.patient_claim.clone(),
         };
         let fetch = client(ca.as_deref()).map_err(|what| refused(&what))?;
         let lifetime = time::Duration::try_from(gateway.smart.access_token_lifetime)
@@ -94,7 +98,7 @@ pub(super) fn auth_server(
             provider: Provider::new(config, format!("{issuer}/callback"), fetch),
             info,
             seal,
-            patients: None,
+            patients: Some(Arc::new(EhrPatients::new(Arc::clone(&endpoint.upstream) as Arc<dyn UpstreamFetch>))),
             nonces: None,
         })))));
     }

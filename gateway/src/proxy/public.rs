@@ -3,7 +3,7 @@
 //! Nothing of a patient is in any of them, so that they are answered before a caller is known.
 
 use bytes::Bytes;
-use fhir_profiles::capability::{Offer, SYSTEM_INTERACTIONS, statement};
+use fhir_profiles::capability::{Offer, SYSTEM_INTERACTIONS, Smart, statement};
 use fhir_profiles::ids::ResourceType;
 use fhirwall_policy::reason::Reason;
 use http::header::{CONTENT_TYPE, ORIGIN};
@@ -16,8 +16,11 @@ use crate::generation::{Endpoint, Generation};
 use crate::identify::partners::Partners as _;
 use crate::listen::{Answer, Request};
 use crate::refusal::{FHIR_JSON, Refusal, base_headers};
+use crate::smart::AuthServer;
 use crate::smart::cors::{self, Target};
-use crate::smart::wellknown::{AuthorizationServer, protected_resource, protected_resource_url, smart_configuration};
+use crate::smart::wellknown::{
+    AuthorizationServer, auth_base, protected_resource, protected_resource_url, smart_configuration,
+};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const CAPABILITIES: &str = "/metadata";
@@ -50,7 +53,7 @@ pub(super) fn document(generation: &Generation, request: &Request, decision: Uui
         }
         match request.path.strip_prefix(endpoint.base_path.as_str()) {
             Some(SMART) => {
-                let document = smart_configuration(&endpoint.base_url, &server(generation));
+                let document = smart_configuration(&endpoint.base_url, &server(generation, endpoint));
                 return Some(json(decision, JSON, &document));
             }
             Some(CAPABILITIES) if acceptable(request) => {
@@ -129,6 +132,8 @@ fn capabilities(generation: &Generation, endpoint: &Endpoint) -> Value {
         .filter(|kind| *kind != ResourceType::BUNDLE && *kind != ResourceType::OPERATION_OUTCOME)
         .map(|kind| (kind, OFFERED))
         .collect();
+    let auth = endpoint.auth.as_ref().map(|_| auth_base(&endpoint.base_url));
+    let endpoints = auth.map(|auth| (format!("{auth}/authorize"), format!("{auth}/token")));
     statement(&Offer {
         base_url: &endpoint.base_url,
         date: &crate::resolve::date(generation.built),
@@ -141,13 +146,13 @@ fn capabilities(generation: &Generation, endpoint: &Endpoint) -> Value {
             .collect::<Vec<_>>()
             .as_slice(),
         operations: &[],
-        smart: None,
+        smart: endpoints.as_ref().map(|(authorize, token)| Smart { authorize, token }),
     })
 }
 
 fn issuers(generation: &Generation, endpoint: &Endpoint) -> Vec<String> {
     match generation.config.gateway.smart.mode {
-        SmartMode::Broker | SmartMode::Front => vec![crate::smart::wellknown::auth_base(&endpoint.base_url)],
+        SmartMode::Broker | SmartMode::Front => vec![auth_base(&endpoint.base_url)],
         SmartMode::Resource => generation.config.gateway.issuers.iter().map(|issuer| issuer.issuer.clone()).collect(),
     }
 }
@@ -161,12 +166,12 @@ fn scopes(generation: &Generation) -> Vec<String> {
     scopes
 }
 
-fn server(generation: &Generation) -> AuthorizationServer {
+fn server(generation: &Generation, endpoint: &Endpoint) -> AuthorizationServer {
     let gateway = &generation.config.gateway;
     let scopes = scopes(generation);
     match gateway.smart.mode {
         SmartMode::Front | SmartMode::Broker => AuthorizationServer::Ours {
-            openid: gateway.smart.mode == SmartMode::Broker,
+            openid: endpoint.auth.as_ref().is_some_and(AuthServer::signs_id_tokens),
             client_credentials: true,
             launch_ehr: gateway.smart.mode == SmartMode::Front,
             scopes,

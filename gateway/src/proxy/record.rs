@@ -21,6 +21,7 @@ use crate::listen::{Answer, Connection, Ending};
 use crate::redact::Account;
 use crate::refusal::{self, Refusal};
 use crate::shared::Shared;
+use crate::smart::broker::patients::NamedPatients;
 use crate::telemetry::RequestLabels;
 
 /// Collects the record of one request.
@@ -67,6 +68,21 @@ impl Journal {
             certificate: self.record.certificate.take(),
             ..about
         };
+        self.identified = true;
+    }
+
+    /// A page of the authorization server names these patients to a user who has signed in.
+    pub(super) fn shown(&mut self, shown: &NamedPatients) {
+        self.interaction = "search-type";
+        self.resource_type = "Patient";
+        self.record.interaction = self.interaction.to_owned();
+        self.record.resource_type = Some(self.resource_type.to_owned());
+        self.record.partner = Arc::clone(&shown.client_id);
+        self.record.issuer = Arc::clone(&shown.issuer);
+        self.record.user = Arc::clone(&shown.sub);
+        self.record.fhir_user.clone_from(&shown.fhir_user);
+        self.record.patients.clone_from(&shown.patients);
+        self.record.instances = shown.patients.iter().map(|id| format!("Patient/{id}")).collect();
         self.identified = true;
     }
 

@@ -175,11 +175,15 @@ fn no_cache(answer: &mut Answer, content_type: HeaderValue) {
 }
 
 const STYLE: &str = "body{font:1.05rem/1.5 system-ui,sans-serif;color:#1b1b1b;background:#f4f5f7;margin:0}\
-main{max-width:40rem;margin:2rem auto;background:#fff;padding:1.5rem 2rem;border-radius:.5rem}\
-h1{font-size:1.4rem}fieldset{border:1px solid #767676;border-radius:.3rem;margin:1rem 0}\
-label{display:block;padding:.35rem 0}button{font:inherit;padding:.6rem 1.4rem;border-radius:.3rem;border:2px solid #0b57d0;\
-background:#0b57d0;color:#fff;margin-right:.8rem}button.no{background:#fff;color:#0b57d0}\
-:focus-visible{outline:3px solid #f29900;outline-offset:2px}.small{font-size:.9rem;color:#444}";
+main{max-width:36rem;margin:2rem auto;background:#fff;padding:1.5rem 2rem;border-radius:.5rem;\
+box-shadow:0 1px 3px rgb(0 0 0/.2)}@media(max-width:40rem){main{margin:0;border-radius:0;padding:1rem}}\
+h1{font-size:1.5rem;line-height:1.25;margin:.5rem 0 1rem}\
+fieldset{border:1px solid #767676;border-radius:.4rem;margin:1.25rem 0;padding:.5rem 1rem .75rem}\
+legend{font-weight:600;padding:0 .4rem}label{display:flex;gap:.7rem;align-items:flex-start;padding:.4rem 0}\
+input[type=checkbox],input[type=radio]{flex:none;width:1.25rem;height:1.25rem;margin:.15rem 0 0;accent-color:#0b57d0}\
+button{font:inherit;padding:.6rem 1.4rem;border-radius:.4rem;border:2px solid #0b57d0;background:#0b57d0;color:#fff;\
+margin:.25rem .8rem .25rem 0;cursor:pointer}button.no{background:#fff;color:#0b57d0}\
+:focus-visible{outline:3px solid #a04b00;outline-offset:2px}.small{font-size:.95rem;color:#444}";
 
 #[cfg(test)]
 mod tests {

@@ -6,21 +6,22 @@
 
 pub mod consent;
 pub mod mint;
+pub mod patients;
 pub mod provider;
 mod tokens;
 
-use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use fhir_profiles::ids::LogicalId;
 use fhir_profiles::reference::Reference;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use self::consent::{PatientChoice, Question};
 use self::mint::{Grant, Mint};
-use self::provider::{Provider, User};
+use self::patients::{DirectoryUnavailable, Listed, NamedPatients, PatientDirectory};
+use self::provider::{Provider, REFRESHES, User};
 use super::answer::{Answer, ErrorCode, error_page, json_answer, redirect};
 use super::authorize::{self, back_to_client};
 use super::front::known_error;
@@ -34,13 +35,6 @@ use super::tokeninfo::TokenInfo;
 use super::wellknown;
 use crate::identify::dpop::Nonces;
 use crate::identify::sha256;
-
-/// Whose records a user may open to an app, beside the user's own.
-#[async_trait]
-pub trait PatientDirectory: Send + Sync + fmt::Debug {
-    /// The plain list that the consent page shows. Empty: none.
-    async fn patients_of(&self, fhir_user: Option<&str>) -> Vec<PatientChoice>;
-}
 
 /// What the broker works with.
 #[derive(Debug)]
@@ -73,6 +67,11 @@ const CONSENT_COOKIE: &str = "__Host-fw-consent";
 impl Broker {
     pub fn new(parts: BrokerParts) -> Self {
         Self(parts)
+    }
+
+    /// Can sign-on be offered?
+    pub fn signs_id_tokens(&self) -> bool {
+        self.0.mint.signs_id_tokens()
     }
 
     /// Answers one request; the method was looked at before.
@@ -141,14 +140,32 @@ impl Broker {
             Ok(user) => user,
             Err(error) => return back(error.code.text()),
         };
-        match self.ask_consent(&login, user, request).await {
+        let patients = match self.patients(&login, &user, request.now).await {
+            Ok(patients) => patients,
+            Err(DirectoryUnavailable) => return back(ErrorCode::TemporarilyUnavailable.text()),
+        };
+        match self.ask_consent(&login, user, patients, request) {
             Some(page) => page,
             None => back(ErrorCode::ServerError.text()),
         }
     }
 
+    /// Whose records the user may open to the app: the user's own, or those that the EHR links to the user.
+    async fn patients(&self, login: &Login, user: &User, now: OffsetDateTime) -> Result<Listed, DirectoryUnavailable> {
+        let base_url = &self.0.mint.base_url;
+        if let Some(id) = patient_of(user, base_url) {
+            return Ok(Listed::only(PatientChoice { id, label: consent::OWN.to_owned() }));
+        }
+        match (&self.0.patients, user.fhir_user.as_deref().and_then(|text| here(text, base_url))) {
+            (Some(directory), Some((kind, id))) if needs_patient(&login.request.scopes) => {
+                directory.patients_of(&kind, &id, now).await
+            }
+            _ => Ok(Listed::default()),
+        }
+    }
+
     /// The consent page, its question sealed into the form, the form bound to this browser.
-    async fn ask_consent(&self, login: &Login, user: User, request: &AuthRequest<'_>) -> Option<Answer> {
+    fn ask_consent(&self, login: &Login, user: User, listed: Listed, request: &AuthRequest<'_>) -> Option<Answer> {
         let mut asked = login.request.clone();
         let fhir_user = user.fhir_user.clone().filter(|text| is_fhir_user(text));
         if fhir_user.is_none() {
@@ -156,21 +173,27 @@ impl Broker {
             asked.scopes.retain(|scope| scope != "fhirUser");
         }
         let user = User { fhir_user, ..user };
-        let patients = match patient_of(&user) {
-            Some(id) => vec![PatientChoice { id, label: "your own".to_owned() }],
-            None if needs_patient(&asked.scopes) => match &self.0.patients {
-                Some(directory) => directory.patients_of(user.fhir_user.as_deref()).await,
-                None => Vec::new(),
-            },
-            None => Vec::new(),
-        };
+        if user.refresh_token.is_none() {
+            // Nobody could say at a refresh whether the user is still there: then there is none.
+            asked.scopes.retain(|scope| !REFRESHES.contains(&scope.as_str()));
+        }
         let entry = self.0.info.clients.partners.by_client_id(&asked.client_id)?;
         let browser = random().ok()?;
-        let question = Question { request: asked, user, patients, browser: sha256(browser.as_bytes()) };
+        let others = patient_of(&user, &self.0.mint.base_url).is_none() && !listed.choices.is_empty();
+        let shown =
+            others.then(|| NamedPatients::of(&asked.client_id, &self.0.provider.config().issuer, &user, &listed));
+        let browser_digest = sha256(browser.as_bytes());
+        let question =
+            Question { request: asked, user, patients: listed.choices, cut: listed.cut, browser: browser_digest };
         let sealed = self.0.seal.seal(Purpose::Consent, &question, request.now + LOGIN_LIFETIME).ok()?;
         let form = format!("{}/consent", self.0.mint.issuer);
         let cookie = set_cookie(CONSENT_COOKIE, &browser, LOGIN_LIFETIME.whole_seconds(), "Strict");
-        Some(consent::show(&question, &entry.partner, &sealed, &form, &cookie))
+        let mut page = consent::show(&question, &entry.partner, &sealed, &form, &cookie);
+        if let Some(shown) = shown {
+            // Goes on record before the page goes out.
+            page.extensions_mut().insert(shown);
+        }
+        Some(page)
     }
 
     fn consent(&self, request: &AuthRequest<'_>) -> Answer {
@@ -254,9 +277,16 @@ fn instance(text: &str) -> Option<(String, LogicalId)> {
     }
 }
 
+/// The same, if it is a resource of this endpoint: an absolute reference to another server names somebody else.
+fn here(text: &str, base_url: &str) -> Option<(String, LogicalId)> {
+    let elsewhere = text.contains("://") && !text.strip_prefix(base_url).is_some_and(|rest| rest.starts_with('/'));
+    if elsewhere { None } else { instance(text) }
+}
+
 /// The user's own record: as the provider states it, or the user's own Patient.
-fn patient_of(user: &User) -> Option<String> {
+fn patient_of(user: &User, base_url: &str) -> Option<String> {
     let stated = user.patient.as_deref().and_then(|id| id.parse::<LogicalId>().ok());
-    let own = || user.fhir_user.as_deref().and_then(instance).filter(|(kind, _)| kind == "Patient").map(|(_, id)| id);
+    let fhir_user = || user.fhir_user.as_deref().and_then(|text| here(text, base_url));
+    let own = || fhir_user().filter(|(kind, _)| kind == "Patient").map(|(_, id)| id);
     stated.or_else(own).map(|id| id.as_str().to_owned())
 }

@@ -40,6 +40,9 @@ pub struct ClientRequest<'a> {
     pub headers: &'a HeaderMap,
     pub parameters: &'a Parameters,
     pub peer: Option<&'a PeerIdentity>,
+    /// The client of the refresh token that is presented. A public app need not name itself beside it
+    /// (SMART App Launch 2.2, "Use a refresh token"); every other client proves who it is.
+    pub implied: Option<&'a str>,
 }
 
 /// What proves clients.
@@ -81,6 +84,7 @@ impl ClientAuthentication {
             .map(|(client_id, _)| client_id.as_str())
             .or_else(|| jwt.as_ref().and_then(|jwt| jwt.text("sub")))
             .or_else(|| parameters.get("client_id"))
+            .or(request.implied)
             .ok_or(UNKNOWN)?;
         if parameters.get("client_id").is_some_and(|named| named != client_id) {
             return Err(UNKNOWN);

@@ -50,8 +50,24 @@ pub(super) const fn invalid(words: &'static str) -> OauthError {
 impl TokenInfo {
     /// The parameters of a back-channel request, and the client that it proves.
     pub async fn asks(&self, request: &AuthRequest<'_>) -> Result<(Parameters, Client), OauthError> {
+        self.asks_with(request, |_| None).await
+    }
+
+    /// As [`TokenInfo::asks`], at a token endpoint: `client_of` opens a refresh token and tells whose it is.
+    pub async fn asks_with(
+        &self,
+        request: &AuthRequest<'_>,
+        client_of: impl Fn(&str) -> Option<String>,
+    ) -> Result<(Parameters, Client), OauthError> {
         let parameters = request.parameters().map_err(invalid)?;
-        let asks = ClientRequest { headers: request.headers, parameters: &parameters, peer: request.peer };
+        let refreshes = parameters.get("grant_type") == Some("refresh_token");
+        let implied = parameters.get("refresh_token").filter(|_| refreshes).and_then(client_of);
+        let asks = ClientRequest {
+            headers: request.headers,
+            parameters: &parameters,
+            peer: request.peer,
+            implied: implied.as_deref(),
+        };
         let client = self.clients.client(asks, request.now).await?;
         Ok((parameters, client))
     }

@@ -123,6 +123,36 @@ async fn a_sound_flow_ends_in_tokens_that_the_gateway_itself_accepts() {
 }
 
 #[tokio::test]
+async fn there_is_no_refresh_where_the_provider_could_not_be_asked_whether_the_user_is_still_there() {
+    let site = broker();
+    let there = location(&site.get(AuthEndpoint::Authorize, &authorize("public", "offline-0123456789012")).await);
+    let asked = query(&there, "scope").unwrap();
+    assert_eq!(asked, "openid profile offline_access", "the configured scopes, and a refresh token of our own");
+    assert_eq!(query(&there, "prompt").as_deref(), Some("consent"), "or the provider ignores it");
+
+    let page = to_consent(&site, &authorize("public", "offline-1123456789012"), |_| ()).await;
+    assert!(text(&page).contains("Keep this access"), "the neighbour: the provider gave a refresh token");
+    for scope in ["offline_access", "online_access"] {
+        let call = authorize("public", &format!("no-{scope}-0123456789012"));
+        let call = call.with("scope", &format!("openid launch/patient patient/Observation.rs {scope}"));
+        let started = site.get(AuthEndpoint::Authorize, &call).await;
+        let there = location(&started);
+        provider_gives(&site.fetch, &query(&there, "nonce").unwrap(), |_| ());
+        site.fetch.change(&format!("{PROVIDER}/token"), |answer| {
+            answer.as_object_mut().unwrap().remove("refresh_token");
+        });
+        let mut back = Call::new(&[("code", "their-code"), ("state", &query(&there, "state").unwrap())]);
+        back.headers = cookies(&started);
+        let page = site.get(AuthEndpoint::Callback, &back).await;
+        assert!(!text(&page).contains("Keep this access"), "{scope}");
+        let code = query(&location(&site.post(AuthEndpoint::Consent, &form(&page)).await), "code").unwrap();
+        let told = body(&site.post(AuthEndpoint::Token, &exchange("public", &code)).await);
+        assert_eq!(told["scope"], "openid launch/patient patient/Observation.rs", "{scope}");
+        assert!(told.get("refresh_token").is_none(), "{scope}");
+    }
+}
+
+#[tokio::test]
 async fn the_consent_page_says_it_in_words_and_cannot_be_framed_or_forged() {
     let site = broker();
     let page = to_consent(&site, &authorize("public", "consent-page-01234567890"), |_| ()).await;
@@ -388,4 +418,25 @@ async fn the_keys_are_published_without_their_private_halves() {
     }
     let metadata = body(&site.get(AuthEndpoint::OpenidConfiguration, &Call::default()).await);
     assert_eq!((&metadata["issuer"], &metadata["jwks_uri"]), (&json!(AUTH), &json!(format!("{AUTH}/jwks"))));
+}
+
+#[tokio::test]
+async fn a_public_app_need_not_name_itself_beside_its_refresh_token_and_nobody_else_may_leave_it_out() {
+    let site = broker();
+    let first = tokens(&site, "implied-012345678901234").await;
+    let unnamed = refresh(&first["refresh_token"]).with("client_id", "");
+    let second = body(&site.post(AuthEndpoint::Token, &unnamed).await);
+    assert!(second["access_token"].is_string(), "{second}");
+    assert_eq!(body(&site.post(AuthEndpoint::Token, &unnamed).await)["error"], "invalid_grant", "it counts once");
+    let unread = Call::new(&[("grant_type", "refresh_token"), ("refresh_token", "no token of ours")]);
+    assert_eq!(body(&site.post(AuthEndpoint::Token, &unread).await)["error"], "invalid_client");
+
+    // A client that can keep a secret proves who it is, token or not.
+    let code = code(&site, "symmetric", "implied-112345678901234").await;
+    let call = exchange("symmetric", &code).with("client_id", "").basic("symmetric", SECRET);
+    let told = body(&site.post(AuthEndpoint::Token, &call).await);
+    let unnamed = refresh(&told["refresh_token"]).with("client_id", "");
+    assert_eq!(body(&site.post(AuthEndpoint::Token, &unnamed).await)["error"], "invalid_client");
+    let named = unnamed.basic("symmetric", SECRET);
+    assert!(body(&site.post(AuthEndpoint::Token, &named).await)["access_token"].is_string());
 }

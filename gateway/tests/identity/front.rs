@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::site::{
     AUTH, Call, REDIRECT, Site, VERIFIER, authorize, body, cookies, exchange, front, location, query, text,
 };
-use crate::world::{BASE, ISSUER};
+use crate::world::{BASE, ISSUER, NOW, RSA};
 
 /// To the issuer and back: the answer of the callback.
 async fn sign_in(site: &Site, client_id: &str, state: &str) -> url::Url {
@@ -259,4 +259,32 @@ async fn a_refresh_token_is_its_client_s_alone_and_narrows_at_most() {
     let own = Call::new(&[("token", &refresh), ("client_id", "public")]);
     assert_eq!(site.post(AuthEndpoint::Revoke, &own).await.status(), StatusCode::OK);
     assert_eq!(body(&site.post(AuthEndpoint::Token, &sound()).await)["error"], "invalid_grant", "its own client does");
+}
+
+#[tokio::test]
+async fn a_patient_whom_the_issuer_names_in_its_token_alone_is_told_to_the_app() {
+    let site = front();
+    site.fetch.set(&format!("{AUTH}/jwks"), json!({"keys": [RSA.jwk.clone()]}));
+    let cases = [
+        ("in the token alone", Some("a"), None, Some("a")),
+        ("in both, alike", Some("a"), Some("a"), Some("a")),
+        ("in the answer alone", None, Some("b"), Some("b")),
+        ("in neither", None, None, None),
+    ];
+    let answers = async |at: usize, in_token: Option<&str>, in_answer: Option<&str>| {
+        let claims = json!({"iss": AUTH, "aud": BASE, "sub": "u", "client_id": "public", "jti": format!("j{at}"),
+            "iat": NOW, "exp": NOW + 300, "scope": "patient/*.rs", "patient": in_token});
+        let header = json!({"alg": "RS256", "typ": "at+jwt", "kid": "rs-1"});
+        let token = RSA.sign_as(jsonwebtoken::Algorithm::RS256, &header, &claims);
+        issuer_gives(&site, json!({"access_token": token, "token_type": "Bearer", "patient": in_answer}));
+        let back = sign_in(&site, "public", &format!("context-0123456789012-{at}")).await;
+        body(&site.post(AuthEndpoint::Token, &exchange("public", &query(&back, "code").unwrap())).await)
+    };
+    for (at, (name, in_token, in_answer, expected)) in cases.into_iter().enumerate() {
+        let told = answers(at, in_token, in_answer).await;
+        assert!(told["access_token"].is_string(), "{name}");
+        assert_eq!(told["patient"].as_str(), expected, "{name}");
+    }
+    let mixed_up = answers(9, Some("a"), Some("b")).await;
+    assert_eq!(mixed_up["error"], "server_error", "a token for another patient than the answer's");
 }

@@ -177,6 +177,7 @@ fn site(broker_keys: Option<Vec<SigningKey>>) -> Site {
                 issuer: PROVIDER.to_owned(),
                 client_id: "gateway".to_owned(),
                 client_secret: "the gateway's secret".to_owned(),
+                scopes: vec!["profile".to_owned()],
                 fhir_user_claim: "fhirUser".to_owned(),
                 patient_claim: "patient".to_owned(),
             };

@@ -142,6 +142,10 @@ impl FakeFetch {
         self.answers.lock().unwrap().insert(url.to_owned(), body);
     }
 
+    pub(crate) fn change(&self, url: &str, change: impl FnOnce(&mut Value)) {
+        change(self.answers.lock().unwrap().get_mut(url).unwrap());
+    }
+
     pub(crate) fn fail(&self) {
         self.answers.lock().unwrap().clear();
     }

@@ -1,6 +1,6 @@
 //! The consent page: what the app would get, in plain words, each part to be left out by a click.
 
-use fhirwall_policy::partner::Partner;
+use fhirwall_policy::partner::{Part2Basis, Partner};
 use fhirwall_policy::scope::{Scope, ScopeContext};
 use http::header::SET_COOKIE;
 use http::{HeaderValue, StatusCode};
@@ -19,6 +19,8 @@ pub struct Question {
     pub user: User,
     /// Whose record may be chosen; one of them is sent back.
     pub patients: Vec<PatientChoice>,
+    /// There are more than the list shows.
+    pub cut: bool,
     /// SHA-256 of the cookie that this page's browser has: a form sent from elsewhere lacks it.
     pub browser: [u8; 32],
 }
@@ -28,6 +30,9 @@ impl std::fmt::Debug for Question {
         f.debug_struct("Question").field("request", &self.request).finish_non_exhaustive()
     }
 }
+
+/// What the user's own record is called.
+pub(super) const OWN: &str = "your own";
 
 /// One record that the user may open to the app.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +49,11 @@ impl std::fmt::Debug for PatientChoice {
 }
 
 impl Question {
+    /// Is it the user's own record that would be shared?
+    fn is_of_own_record(&self) -> bool {
+        matches!(self.patients.as_slice(), [only] if only.label == OWN)
+    }
+
     /// May the user leave this scope out? Sign-on and launch scopes open nothing by themselves and stay.
     pub fn is_choice(scope: &str) -> bool {
         scope == "offline_access" || Scope::parse(scope).is_some()
@@ -57,7 +67,7 @@ pub fn show(question: &Question, partner: &Partner, sealed: &str, form: &str, co
         p { strong { (partner.name) } " asks to use health information on your behalf." }
         form method="post" action=(form) {
             input type="hidden" name="question" value=(sealed);
-            @if needs_patient(scopes) { (patients(&question.patients)) }
+            @if needs_patient(scopes) { (patients(&question.patients, question.cut)) }
             fieldset {
                 legend { "It would be able to:" }
                 @for (at, scope) in scopes.iter().enumerate().filter(|(_, scope)| Question::is_choice(scope)) {
@@ -71,8 +81,8 @@ pub fn show(question: &Question, partner: &Partner, sealed: &str, form: &str, co
                 }
             }
             p class="small" {
-                "Untick what you do not want to share. Records of treatment for substance use, and others that the law "
-                "protects specially, are shared only with a separate written consent. You can end this access at any time."
+                "Untick what you do not want to share. " (protected(partner.part2.basis, question.is_of_own_record()))
+                " You can end this access at any time: ask whoever keeps the records."
             }
             button type="submit" name="answer" value="allow" { "Allow" }
             button type="submit" name="answer" value="deny" class="no" { "Do not allow" }
@@ -86,7 +96,29 @@ pub fn show(question: &Question, partner: &Partner, sealed: &str, form: &str, co
     answer
 }
 
-fn patients(choices: &[PatientChoice]) -> Markup {
+/// What becomes of 42 CFR Part 2 records and other specially protected ones, as this app is registered.
+const fn protected(basis: Part2Basis, own: bool) -> &'static str {
+    match basis {
+        Part2Basis::Patient if own => {
+            "This includes records of treatment for substance use, and others that the law protects specially, since the \
+             app shows them to you alone."
+        }
+        Part2Basis::Consent => {
+            "Records of treatment for substance use, and others that the law protects specially, are shared only with a \
+             separate written consent."
+        }
+        // 42 CFR 2.23 is the patient's own access.
+        Part2Basis::None | Part2Basis::Patient => {
+            "Records of treatment for substance use, and others that the law protects specially, are not shared."
+        }
+        Part2Basis::Program | Part2Basis::Research | Part2Basis::Audit | Part2Basis::CourtOrder => {
+            "Records of treatment for substance use, and others that the law protects specially, are shared only as far \
+             as the law lets this app have them."
+        }
+    }
+}
+
+fn patients(choices: &[PatientChoice], cut: bool) -> Markup {
     html! {
         @match choices {
             [] => { p { "No patient record is linked to you, so no patient's information can be shared." } },
@@ -97,6 +129,7 @@ fn patients(choices: &[PatientChoice]) -> Markup {
                     @for choice in several {
                         label { input type="radio" name="patient" value=(choice.id) required; " " (choice.label) }
                     }
+                    @if cut { p class="small" { "There are more; start from the patient's chart to open another one." } }
                 }
             }
         }
@@ -175,6 +208,23 @@ fn thing(kind: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn protected_records_are_promised_to_nobody_who_does_not_get_them() {
+        let every = [
+            Part2Basis::None,
+            Part2Basis::Consent,
+            Part2Basis::Patient,
+            Part2Basis::Program,
+            Part2Basis::Research,
+            Part2Basis::Audit,
+            Part2Basis::CourtOrder,
+        ];
+        for (basis, own) in every.into_iter().flat_map(|basis| [(basis, true), (basis, false)]) {
+            let included = protected(basis, own).starts_with("This includes");
+            assert_eq!(included, basis == Part2Basis::Patient && own, "{basis:?} {own}");
+        }
+    }
 
     #[test]
     fn scopes_are_told_in_plain_words() {

@@ -30,6 +30,8 @@ pub struct ProviderConfig {
     pub issuer: String,
     pub client_id: String,
     pub client_secret: String,
+    /// Asked for beside `openid`.
+    pub scopes: Vec<String>,
     /// The claims in which the provider states who the user is in FHIR: a reference, and a patient's id.
     pub fhir_user_claim: String,
     pub patient_claim: String,
@@ -97,6 +99,9 @@ type Client = openidconnect::Client<
     EndpointMaybeSet,
 >;
 
+/// The scopes with which an app asks for refresh tokens (SMART App Launch 2.2, "Scopes for requesting a refresh token").
+pub const REFRESHES: [&str; 2] = ["offline_access", "online_access"];
+
 /// The provider as a relying party meets it.
 pub struct Provider {
     config: ProviderConfig,
@@ -135,9 +140,13 @@ impl Provider {
                 move || Nonce::new(nonce),
             )
             .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&verifier));
+        for scope in &self.config.scopes {
+            request = request.add_scope(Scope::new(scope.clone()));
+        }
         let asked = &login.request;
-        if asked.scopes.iter().any(|scope| scope == "offline_access") {
-            request = request.add_scope(Scope::new("offline_access".to_owned()));
+        if asked.scopes.iter().any(|scope| REFRESHES.contains(&scope.as_str())) {
+            // OpenID Connect Core 1.0 section 11: without `prompt=consent` a provider ignores it.
+            request = request.add_scope(Scope::new("offline_access".to_owned())).add_prompt(CoreAuthPrompt::Consent);
         }
         if let Some(acr_values) = &asked.acr_values {
             for acr in acr_values.split(' ') {

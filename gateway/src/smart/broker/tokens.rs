@@ -37,7 +37,8 @@ const BAD_REFRESH: OauthError = OauthError::new(ErrorCode::InvalidGrant, "the re
 
 impl Broker {
     pub(super) async fn token(&self, request: &AuthRequest<'_>) -> Result<Answer, OauthError> {
-        let (parameters, client) = self.0.info.asks(request).await?;
+        let client_of = |token: &str| Some(self.opened(token, request.now).ok()?.grant.client_id);
+        let (parameters, client) = self.0.info.asks_with(request, client_of).await?;
         let key = self.proof_key(&client, request).await?;
         let answer = match parameters.need("grant_type").map_err(invalid)? {
             "authorization_code" => {
@@ -113,6 +114,10 @@ impl Broker {
         Err(BAD_CODE)
     }
 
+    fn opened(&self, refresh_token: &str, now: OffsetDateTime) -> Result<BrokerRefresh, OauthError> {
+        self.0.seal.open(Purpose::Refresh, refresh_token, now).map_err(|_| BAD_REFRESH)
+    }
+
     /// Rotation (RFC 9700 section 4.14.2): each refresh token counts once, and a second use ends the grant, since one
     /// of the two who have it is a thief.
     async fn refresh(
@@ -123,8 +128,7 @@ impl Broker {
         now: OffsetDateTime,
     ) -> Result<Map<String, Value>, OauthError> {
         let text = parameters.need("refresh_token").map_err(invalid)?;
-        let BrokerRefresh { mut grant, offline } =
-            self.0.seal.open(Purpose::Refresh, text, now).map_err(|_| BAD_REFRESH)?;
+        let BrokerRefresh { mut grant, offline } = self.opened(text, now)?;
         let bound = grant.client_id == *client.entry.partner.client_id
             && grant.bound_key == key
             && (grant.bound_certificate.is_none() || grant.bound_certificate == client.certificate);
@@ -175,7 +179,7 @@ impl Broker {
     /// A refresh token of ours ends its grant.
     pub(super) async fn revoke(&self, request: &AuthRequest<'_>) -> Result<Answer, OauthError> {
         let grant_of = |token: &str| {
-            let refresh: BrokerRefresh = self.0.seal.open(Purpose::Refresh, token, request.now).ok()?;
+            let refresh = self.opened(token, request.now).ok()?;
             Some((refresh.grant.client_id, refresh.grant.id))
         };
         self.0.info.revoke(request, grant_of).await
