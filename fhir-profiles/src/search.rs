@@ -9,6 +9,7 @@ pub(crate) mod facts;
 mod matches;
 mod patient;
 mod presentation;
+mod rows;
 mod rules;
 mod table;
 mod value;
@@ -16,6 +17,7 @@ mod value;
 pub use matches::{CannotEvaluate, matches, matches_value};
 pub use patient::PatientConstraint;
 pub use presentation::{Presentation, Summary, Total};
+pub use rows::AnswerRow;
 
 use crate::ids::ResourceType;
 use crate::interaction::ParseError;

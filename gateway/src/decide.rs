@@ -243,6 +243,15 @@ impl Verdicts {
         self.rules.get(usize::try_from(rule).ok()?)
     }
 
+    /// Withholds a resource that would by itself be shown: the answer it stands in would tell what is hidden in it.
+    pub fn withhold_row(&mut self, resource: u32, reason: Reason) {
+        let verdict = self.withhold(reason, Arc::new([]));
+        let slot = usize::try_from(resource).ok().and_then(|at| self.resources.get_mut(at));
+        if let Some(slot) = slot {
+            *slot = verdict;
+        }
+    }
+
     fn note(&mut self, disclosure: &Disclosure, consent: &ConsentOutcome) -> Verdict {
         match consent {
             ConsentOutcome::Permit { consents } | ConsentOutcome::Deny { consents } => {

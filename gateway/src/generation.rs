@@ -64,6 +64,8 @@ pub struct Endpoint {
     pub auth: Option<AuthServer>,
     pub resolver: Resolver,
     pub schedule: Schedule,
+    /// The EHR can leave out of a search what carries a label.
+    pub honours_security_not: bool,
     /// The CapabilityStatement of this generation, once somebody has asked for it.
     pub capabilities: OnceLock<Bytes>,
 }
@@ -162,6 +164,7 @@ fn endpoint(one: &config::Endpoint, gateway: &config::Gateway, shared: &Shared) 
         resolver: Resolver::new(Arc::clone(&upstream), Arc::clone(&shared.clock)),
         upstream,
         schedule: Schedule::default(),
+        honours_security_not: one.upstream.security_not,
         capabilities: OnceLock::new(),
     })
 }

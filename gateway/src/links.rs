@@ -1,7 +1,7 @@
 //! Sealed paging links: what a client gets instead of the EHR's `next` link.
 //!
-//! A link holds the client, the subject, the endpoint, the client's own search and the EHR's cursor, sealed with
-//! AES-256-GCM. Another caller cannot use it, nobody can edit it, and it ends after an hour. Each page is decided anew:
+//! A link holds the client, the subject, the endpoint, the client's own search and the place in the EHR's answer where the
+//! page begins, sealed with AES-256-GCM. Another caller cannot use it, nobody can edit it, and it ends after an hour. Each page is decided anew:
 //! the link carries no permission (attack case 12).
 
 use std::fmt;
@@ -29,11 +29,42 @@ pub struct Page {
     /// The client's own request: path below the base, and query.
     pub path: String,
     pub query: String,
-    /// The EHR's cursor: path below its base, and query.
-    pub cursor_path: String,
-    pub cursor_query: String,
+    /// The search came as a form, and goes to the EHR as one.
+    pub form: bool,
+    pub position: Position,
     /// Seconds since the epoch.
     pub expires: i64,
+}
+
+/// Where in the EHR's answer a client's page begins.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The EHR's cursor; `None` is the first page of the search.
+    pub cursor: Option<Cursor>,
+    /// How many of the matching rows there, withheld ones included, belong to earlier pages of the client.
+    pub skip: usize,
+    /// How many rows a page of this search has; `None`: as many as the EHR's page has.
+    pub size: Option<usize>,
+}
+
+/// A page of the EHR: path below its base, and query.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    pub path: String,
+    pub query: String,
+}
+
+/// A search may stand in them.
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Position").field("skip", &self.skip).field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cursor(..)")
+    }
 }
 
 impl fmt::Debug for Page {
@@ -126,8 +157,12 @@ mod tests {
             endpoint: "main".into(),
             path: "/Observation".into(),
             query: "patient=a".into(),
-            cursor_path: String::new(),
-            cursor_query: "_getpages=1".into(),
+            form: false,
+            position: Position {
+                cursor: Some(Cursor { path: String::new(), query: "_getpages=1".into() }),
+                skip: 3,
+                size: Some(20),
+            },
             expires: 3_600,
         }
     }

@@ -2,11 +2,14 @@
 
 mod batch;
 mod brought;
+mod history;
 mod image;
 mod page;
 mod public;
+mod pushdown;
 mod read;
 mod record;
+mod refill;
 mod served;
 mod write;
 mod written;
@@ -32,6 +35,7 @@ use crate::forward::UpstreamFailure;
 use crate::generation::{Endpoint, Generation};
 use crate::identify::Presented;
 use crate::interpret::interpret;
+use crate::links::Position;
 use crate::listen::front::FrontRefusal;
 use crate::listen::{Answer, Application, Connection, Request};
 use crate::redact::{Account, Stage};
@@ -41,7 +45,6 @@ use crate::shared::Shared;
 use crate::smart::broker::patients::NamedPatients;
 use crate::smart::request::AuthRequest;
 use brought::Brought;
-use page::Cursor;
 use record::Journal;
 
 /// The gateway, as its listeners see it.
@@ -138,7 +141,7 @@ impl<'a> Journey<'a> {
         let subject = self.stage("identify", self.identify(endpoint, connection, request)).await?;
         self.journal.subject(&subject);
         let interaction = self.measure("interpret", || interpret(endpoint, path, request))?;
-        let (interaction, cursor) = self.unseal(endpoint, &subject, interaction)?;
+        let (interaction, position) = self.unseal(endpoint, &subject, interaction)?;
         self.journal.interaction(&interaction);
         let _admitted = self.stage("admit", self.admit(&subject, &interaction)).await?;
         let part2_locked = self.lockdowns(endpoint, &subject).await?;
@@ -147,7 +150,7 @@ impl<'a> Journey<'a> {
         if let Interaction::Batch { entries } = &interaction {
             return self.batch(&visit, entries, &brought).await;
         }
-        self.carry_out(&visit, &interaction, cursor, &brought).await
+        self.carry_out(&visit, &interaction, position, &brought).await
     }
 
     /// Decides on one interaction and carries it out, whether it is a request of its own or an entry of a Bundle.
@@ -155,7 +158,7 @@ impl<'a> Journey<'a> {
         &mut self,
         visit: &Visit<'_>,
         interaction: &Interaction,
-        cursor: Option<Cursor>,
+        position: Option<Position>,
         brought: &Brought<'_>,
     ) -> Result<Outcome, Refusal> {
         let permit = self.measure("decide", || self.decide(visit, interaction))?;
@@ -172,7 +175,7 @@ impl<'a> Journey<'a> {
         if interaction.changes() {
             self.write(&stage, visit.subject, brought).await
         } else {
-            self.read(&stage, visit.subject, interaction, cursor, brought).await
+            self.read(&stage, visit.subject, interaction, position, brought).await
         }
     }
 

@@ -1,10 +1,14 @@
 //! Stage 7: give back only what the permit and the consents allow. What is not understood to its last byte is withheld.
 
+pub mod rows;
+pub mod versions;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use fhir_profiles::engine::{
-    Document, Level, Notice, Place, RedactError, RedactOptions, Removal, ResourceFacts, SearchMode, Style, Totals, scan,
+    Document, Level, Notice, Place, RedactError, RedactOptions, Redacted, Removal, ResourceFacts, SearchMode, Style,
+    Totals, scan,
 };
 use fhir_profiles::ids::{InstanceId, LogicalId, ResourceType};
 use fhir_profiles::interaction::Access;
@@ -119,27 +123,39 @@ impl Stage<'_> {
                 verdicts.show_link(&relation, &url, shown);
             }
         }
-        let notice = verdicts.by_consent.then(|| self.notice());
-        let options = RedactOptions {
-            notice: notice.as_ref(),
-            totals: Totals::Remove,
-            public_base: Some(&self.endpoint.base_url),
-            ..RedactOptions::new(self.style())
-        };
-        match document.redact(&verdicts, &options) {
+        match self.redact(&document, &verdicts, Totals::Remove) {
             Ok(redacted) => {
                 let mut account = account(&document, &verdicts, &redacted.removals, &bases);
                 account.disclose(&document, &redacted.disclosed, &bases);
                 Ok(Shown { body: redacted.body, account })
             }
-            Err(RedactError::RootWithheld { removals }) => {
-                let account = account(&document, &verdicts, &removals, &bases);
-                let rule = removals.first().and_then(|removal| verdicts.rule(removal.rule?));
-                let mut refusal = Refusal::from(rule.map_or(Reason::LabelWithheld, |rule| rule.reason));
-                refusal.policies = rule.map(|rule| rule.policies.to_vec()).unwrap_or_default();
-                Err(Box::new((refusal, account)))
-            }
+            Err(RedactError::RootWithheld { removals }) => Err(self.root_withheld(&document, &verdicts, &removals)),
         }
+    }
+
+    fn redact(&self, document: &Document<'_>, verdicts: &Verdicts, totals: Totals) -> Result<Redacted, RedactError> {
+        let notice = verdicts.by_consent.then(|| self.notice());
+        let options = RedactOptions {
+            notice: notice.as_ref(),
+            totals,
+            public_base: Some(&self.endpoint.base_url),
+            ..RedactOptions::new(self.style())
+        };
+        document.redact(verdicts, &options)
+    }
+
+    fn root_withheld(
+        &self,
+        document: &Document<'_>,
+        verdicts: &Verdicts,
+        removals: &[Removal],
+    ) -> Box<(Refusal, Account)> {
+        let bases: Vec<&str> = self.endpoint.facts.bases.iter().map(String::as_str).collect();
+        let account = account(document, verdicts, removals, &bases);
+        let rule = removals.first().and_then(|removal| verdicts.rule(removal.rule?));
+        let mut refusal = Refusal::from(rule.map_or(Reason::LabelWithheld, |rule| rule.reason));
+        refusal.policies = rule.map(|rule| rule.policies.to_vec()).unwrap_or_default();
+        Box::new((refusal, account))
     }
 
     /// Looks up what the answer refers to, and lets labels spread from there into it.
@@ -282,6 +298,34 @@ fn account(document: &Document<'_>, verdicts: &Verdicts, removals: &[Removal], b
 }
 
 impl Account {
+    /// What the record says of two pages that are sent as one.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        let Self { patients, instances, labels, withheld, policies, consents, reduced } = other;
+        let pairs = [
+            (&mut self.patients, patients),
+            (&mut self.instances, instances),
+            (&mut self.labels, labels),
+            (&mut self.policies, policies),
+            (&mut self.consents, consents),
+        ];
+        for (all, more) in pairs {
+            for one in more {
+                if !all.contains(&one) {
+                    all.push(one);
+                }
+            }
+        }
+        for one in withheld {
+            match self.withheld.iter_mut().find(|known| known.rule == one.rule && known.labels == one.labels) {
+                Some(known) => known.count = known.count.saturating_add(one.count),
+                None => self.withheld.push(one),
+            }
+        }
+        self.reduced |= reduced;
+        self
+    }
+
     /// What of the document is shown: instances, their patients, their labels.
     fn disclose(&mut self, document: &Document<'_>, shown: &[u32], bases: &[&str]) {
         let mut patients = Vec::new();

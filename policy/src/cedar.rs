@@ -7,6 +7,7 @@ mod conditions;
 mod entities;
 mod load;
 mod meta;
+mod monotone;
 mod remembered;
 mod schema;
 mod vocabulary;

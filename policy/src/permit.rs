@@ -3,6 +3,8 @@
 //! Only [`crate::decide::decide`] makes one; nothing is forwarded without it. Each returned resource is judged again, by
 //! scope, compartment and policy (the second moment), since a permit to ask is none to see.
 
+mod flat;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

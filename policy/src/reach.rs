@@ -143,11 +143,11 @@ fn bound(interaction: &Interaction, patient: &LogicalId) -> Result<Interaction, 
             }
             Ok(Interaction::Transaction { entries })
         }
+        // No search parameter holds the history of a type to a patient, and nobody asks an EHR for all to get one's own.
+        Interaction::HistoryType { .. } | Interaction::HistorySystem { .. } => Err(OtherPatient),
         // A batch is decided entry by entry; rows of the others are judged as they come; sealed tokens are opened first.
         Interaction::Batch { .. }
         | Interaction::Capabilities
-        | Interaction::HistoryType { .. }
-        | Interaction::HistorySystem { .. }
         | Interaction::Create { .. }
         | Interaction::SearchSystem { .. }
         | Interaction::Page { .. }

@@ -13,11 +13,13 @@ mod bundles;
 mod changes;
 mod doors;
 mod hidden;
+mod history;
 mod hostile;
 mod kit;
 mod policies;
 mod public;
 mod receiver;
+mod search;
 mod sinks;
 mod upstreams;
 mod wire;
@@ -65,6 +67,16 @@ impl Stage {
             std::fs::write(&path, text).expect("a partner file");
         }
         let world = World::between(neighbours).expect("the gateway starts");
+        Self { world, _dir: dir }
+    }
+
+    /// As [`Stage::set`], on a configuration that was edited before the gateway starts.
+    async fn set_on(edit: impl FnOnce(&Neighbours)) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let neighbours = Neighbours::start(dir.path(), None).await.expect("the neighbours start");
+        edit(&neighbours);
+        let world = World::between(neighbours).expect("the gateway starts");
+        world.write_demo_json().expect("a file");
         Self { world, _dir: dir }
     }
 

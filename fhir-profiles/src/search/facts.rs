@@ -67,7 +67,12 @@ impl Query {
     pub fn reads(&self, kind: ResourceType) -> Option<Vec<&'static str>> {
         let mut read: Vec<&'static str> = Vec::new();
         let mut add = |name: &str| {
-            let row = definition(kind, name)?;
+            let row = match (kind.as_str(), name) {
+                // Parameters of `$lastn` and of `$docref` that are none of a search.
+                ("Observation", "max") => definition(kind, "date")?,
+                ("DocumentReference", "start" | "end") => definition(kind, "period")?,
+                _ => definition(kind, name)?,
+            };
             if row.paths.is_empty() {
                 return None;
             }
@@ -76,7 +81,7 @@ impl Query {
         };
         for parameter in self.iter() {
             match parameter.name() {
-                "_include" | "_revinclude" | "_has" | "_type" => {}
+                "_include" | "_revinclude" | "_has" | "_type" | "_since" => {}
                 "_sort" => {
                     for name in parameter.value().split(',') {
                         add(name.strip_prefix('-').unwrap_or(name))?;

@@ -51,7 +51,7 @@ pub fn matches_value(
     Ok(all)
 }
 
-fn satisfies(
+pub(super) fn satisfies(
     resource: &Value,
     kind: ResourceType,
     parameter: &Parameter,

@@ -238,7 +238,7 @@ pub(super) fn revinclude(kinds: &[ResourceType], parameter: &Parameter) -> Resul
 }
 
 /// `Source:parameter[:Target]` (R4 search.html#revinclude). `:recurse` was never R4's.
-fn included(parameter: &Parameter) -> Result<(Included, bool), ParseError> {
+pub(super) fn included(parameter: &Parameter) -> Result<(Included, bool), ParseError> {
     let iterate = match parameter.key().split_once(':') {
         None => false,
         Some((_, "iterate")) => true,

@@ -79,6 +79,9 @@ section! {
         auth: UpstreamAuth = UpstreamAuth::None,
         /// How long one exchange may take.
         timeout: Duration = Duration::from_secs(10),
+        /// The EHR honours `_security:not` in searches: then it leaves out what a silent partner may never see. Every row is
+        /// judged all the same.
+        security_not: bool = false,
         /// How often each URL is asked for its CapabilityStatement (`GET {url}/metadata`, with the gateway's credential), to
         /// see whether it is healthy. One that fails three times in a row is left alone, and tried again after 1 s to 30 s.
         health_interval: Duration = Duration::from_secs(10),

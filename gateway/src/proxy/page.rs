@@ -3,6 +3,7 @@
 use fhir_profiles::ids::InstanceId;
 use fhir_profiles::interaction::{Interaction, Method as UpstreamMethod, RequestParts, interpret};
 use fhir_profiles::operation::Operation;
+use fhir_profiles::search::Query;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
 use fhirwall_policy::subject::Subject;
@@ -11,63 +12,65 @@ use http::{HeaderValue, Method};
 use super::Journey;
 use crate::forward::UpstreamRequest;
 use crate::generation::Endpoint;
-use crate::links::{LIFETIME, Page};
+use crate::links::{Cursor, LIFETIME, Page, Position};
 use crate::refusal::Refusal;
 
-/// Where in the EHR's answer a page begins.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Cursor {
-    path: String,
-    query: String,
-}
+const FORM: &str = "application/x-www-form-urlencoded";
 
 impl Journey<'_> {
-    /// Opens a sealed page: the client's own search, and the EHR's cursor. Other interactions pass.
+    /// Opens a sealed page: the client's own search, and where in the EHR's answer the page begins. Other interactions
+    /// pass.
     pub(super) fn unseal(
         &self,
         endpoint: &Endpoint,
         subject: &Subject,
         interaction: Interaction,
-    ) -> Result<(Interaction, Option<Cursor>), Refusal> {
+    ) -> Result<(Interaction, Option<Position>), Refusal> {
         let Interaction::Page { token } = &interaction else { return Ok((interaction, None)) };
         let page = self
             .generation
             .sealer
             .open(token.reveal(), &subject.partner.client_id, &subject.sub, &endpoint.facts.name, self.now)
             .map_err(|_| Refusal::from(Reason::NotFound))?;
+        let query = (!page.query.is_empty()).then_some(page.query.as_str());
+        let path = if page.form { format!("{}/_search", page.path.trim_end_matches('/')) } else { page.path };
         let parts = RequestParts {
-            method: "GET",
-            path: &page.path,
-            query: (!page.query.is_empty()).then_some(page.query.as_str()),
+            method: if page.form { "POST" } else { "GET" },
+            path: &path,
+            query: query.filter(|_| !page.form),
+            form: query.filter(|_| page.form),
+            content_type: page.form.then_some(FORM),
             base: &endpoint.base_url,
             ..RequestParts::default()
         };
         let interaction = interpret(&parts).map_err(|_| Refusal::from(Reason::NotFound))?;
-        Ok((interaction, Some(Cursor { path: page.cursor_path, query: page.cursor_query })))
+        Ok((interaction, Some(page.position)))
     }
 
-    /// The client's link for one of the EHR's; `None` leaves it out.
+    /// The client's link for one of the EHR's; `None` leaves it out. `next` begins at this position.
+    ///
+    /// Pages are filled and cut here, so the EHR's other links would lead to other rows than those that stand there for
+    /// this client: they are left out (R4 search.html#paging makes all but `self` optional).
     pub(super) fn link(
         &self,
         endpoint: &Endpoint,
         subject: &Subject,
         interaction: &Interaction,
         relation: &str,
-        url: &str,
+        next: Option<&Position>,
     ) -> Option<String> {
-        let own = client_target(interaction)?;
+        let (path, query) = client_target(interaction)?;
         match relation {
-            "self" => Some(format!("{}{}", endpoint.base_url, with_query(&own.0, &own.1))),
-            "next" | "previous" | "prev" | "first" | "last" => {
-                let (cursor_path, cursor_query) = below_base(url, endpoint.upstream.bases())?;
+            "self" => Some(format!("{}{}", endpoint.base_url, with_query(&path, &query))),
+            "next" => {
                 let page = Page {
                     client_id: subject.partner.client_id.to_string(),
                     subject: subject.sub.to_string(),
                     endpoint: endpoint.facts.name.clone(),
-                    path: own.0,
-                    query: own.1,
-                    cursor_path,
-                    cursor_query,
+                    path,
+                    query,
+                    form: interaction.query().is_some_and(Query::came_as_form),
+                    position: next?.clone(),
                     expires: self.now.saturating_add(LIFETIME).unix_timestamp(),
                 };
                 let token = self.generation.sealer.seal(&page).ok()?;
@@ -76,6 +79,12 @@ impl Journey<'_> {
             _ => None,
         }
     }
+}
+
+/// The page of the EHR that its link leads to, as a position at its beginning.
+pub(super) fn beginning(url: &str, endpoint: &Endpoint, size: Option<usize>) -> Option<Position> {
+    let (path, query) = below_base(url, endpoint.upstream.bases())?;
+    Some(Position { cursor: Some(Cursor { path, query }), skip: 0, size })
 }
 
 /// The record whose versions are asked for.
@@ -91,7 +100,7 @@ pub(super) fn versions_of(interaction: &Interaction) -> Option<InstanceId> {
 fn client_target(interaction: &Interaction) -> Option<(String, String)> {
     let upstream = interaction.upstream()?;
     let path = upstream.path.strip_suffix("/_search").map_or_else(|| upstream.path.clone(), str::to_owned);
-    let query = interaction.query().map(fhir_profiles::search::Query::client).unwrap_or_default();
+    let query = interaction.query().map(Query::client).unwrap_or_default();
     Some((path, query))
 }
 
@@ -110,15 +119,12 @@ fn below_base(url: &str, bases: &[String]) -> Option<(String, String)> {
 }
 
 /// What is asked of the EHR: the permitted interaction, or its cursor.
-pub(super) fn upstream_request(permit: &Permit, cursor: Option<Cursor>) -> Option<UpstreamRequest> {
+pub(super) fn upstream_request(permit: &Permit, cursor: Option<&Cursor>) -> Option<UpstreamRequest> {
     if let Some(cursor) = cursor {
-        return Some(UpstreamRequest::get(cursor.path, cursor.query));
+        return Some(UpstreamRequest::get(cursor.path.clone(), cursor.query.clone()));
     }
-    // Whose current labels could not be looked up one by one, and what is answered later and elsewhere.
-    if let Interaction::HistoryType { .. }
-    | Interaction::HistorySystem { .. }
-    | Interaction::Operation { operation: Operation::Export, .. } = permit.interaction()
-    {
+    // What is answered later and elsewhere.
+    if let Interaction::Operation { operation: Operation::Export, .. } = permit.interaction() {
         return None;
     }
     let upstream = permit.interaction().upstream()?;
@@ -128,9 +134,7 @@ pub(super) fn upstream_request(permit: &Permit, cursor: Option<Cursor>) -> Optio
         // Whatever changes anything goes the way of writes.
         UpstreamMethod::Post | UpstreamMethod::Put | UpstreamMethod::Patch | UpstreamMethod::Delete => return None,
     };
-    let body = upstream.form.map(|form| {
-        (HeaderValue::from_static("application/x-www-form-urlencoded"), bytes::Bytes::from(form.into_bytes()))
-    });
+    let body = upstream.form.map(|form| (HeaderValue::from_static(FORM), bytes::Bytes::from(form.into_bytes())));
     Some(UpstreamRequest {
         method,
         path: upstream.path,

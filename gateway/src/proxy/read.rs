@@ -11,9 +11,9 @@ use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderValue, StatusCode};
 
 use super::brought::Brought;
-use super::page::{self, Cursor};
-use super::{Journey, Outcome, failure, served};
+use super::{Journey, Outcome, failure, history, page, refill, served};
 use crate::forward::{UpstreamAnswer, UpstreamRequest};
+use crate::links::Position;
 use crate::redact::{Account, Judged, Stage};
 use crate::refusal::Refusal;
 
@@ -24,10 +24,17 @@ impl Journey<'_> {
         stage: &Stage<'_>,
         subject: &Subject,
         asked: &Interaction,
-        cursor: Option<Cursor>,
+        position: Option<Position>,
         brought: &Brought<'_>,
     ) -> Result<Outcome, Refusal> {
-        let upstream = page::upstream_request(stage.permit, cursor).ok_or(Reason::UnsupportedInteraction)?;
+        if refill::asked(stage.permit.interaction()).is_some() {
+            return self.search(stage, subject, asked, position).await;
+        }
+        if history::of_many(stage.permit.interaction()) {
+            return self.history(stage, subject, asked, position).await;
+        }
+        let cursor = position.and_then(|position| position.cursor);
+        let upstream = page::upstream_request(stage.permit, cursor.as_ref()).ok_or(Reason::UnsupportedInteraction)?;
         let _room = self.room().await?;
         if let Some(instance) = page::versions_of(stage.permit.interaction()) {
             self.current(stage, &instance).await?;
@@ -48,7 +55,10 @@ impl Journey<'_> {
         check_status(answer)?;
         let judged = self.stage("redact", stage.judge(&answer.body)).await?;
         names_what_was_asked(asked, &judged)?;
-        let link = |relation: &str, url: &str| self.link(stage.endpoint, subject, asked, relation, url);
+        let link = |relation: &str, url: &str| {
+            let next = page::beginning(url, stage.endpoint, None);
+            self.link(stage.endpoint, subject, asked, relation, next.as_ref())
+        };
         let redacted = stage.write(judged, link);
         stage.endpoint.schedule.observe(self.started.elapsed());
         let shown = match redacted {
@@ -99,7 +109,7 @@ impl Journey<'_> {
 }
 
 /// Cuts what is shown to what the client wants of it: `_elements`, `_summary`.
-fn presented(interaction: &Interaction, body: Vec<u8>) -> Result<Bytes, Refusal> {
+pub(super) fn presented(interaction: &Interaction, body: Vec<u8>) -> Result<Bytes, Refusal> {
     let Some(wanted) = interaction.presentation() else { return Ok(Bytes::from(body)) };
     match fhir_profiles::present::present(&body, wanted) {
         Ok(None) => Ok(Bytes::from(body)),

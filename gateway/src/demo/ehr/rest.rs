@@ -30,6 +30,8 @@ pub(super) fn answer(ehr: &Ehr, seen: &SeenRequest) -> Response<Body> {
     match (seen.method.as_str(), segments.as_slice()) {
         ("GET", ["metadata"]) => resource(StatusCode::OK, &capabilities(ehr)),
         ("GET", []) => page(ehr, &mut state, seen),
+        ("GET", ["_history"]) => history_of_many(ehr, &state.store, None, seen),
+        ("GET", [kind, "_history"]) => history_of_many(ehr, &state.store, Some(kind), seen),
         ("GET", [kind]) => search_type(ehr, &mut state, seen, kind, query_of(seen.query.as_deref())),
         ("POST", [kind, "_search"]) => {
             let mut query = query_of(seen.query.as_deref());
@@ -152,34 +154,50 @@ fn history(ehr: &Ehr, store: &Store, kind: &str, id: &str) -> Response<Body> {
     if versions.is_empty() {
         return missing(kind, id);
     }
-    let entries: Vec<Value> = versions
-        .iter()
-        .rev()
-        .map(|version| {
-            let method = match (&version.resource, version.number) {
-                (None, _) => "DELETE",
-                (Some(_), 1) => "POST",
-                (Some(_), _) => "PUT",
-            };
-            let mut entry = json!({
-                "fullUrl": format!("{}/{kind}/{id}", ehr.base()),
-                "request": {"method": method, "url": format!("{kind}/{id}")},
-                "response": {"status": "200", "etag": version.etag(), "lastModified": instant(version.at)},
-            });
-            if let (Some(content), Some(entry)) = (&version.resource, entry.as_object_mut()) {
-                entry.insert("resource".to_owned(), content.clone());
-            }
-            entry
-        })
-        .collect();
-    let bundle = json!({
-        "resourceType": "Bundle",
-        "type": "history",
-        "total": entries.len(),
-        "link": [{"relation": "self", "url": format!("{}/{kind}/{id}/_history", ehr.base())}],
-        "entry": entries,
+    let key = (kind.to_owned(), id.to_owned());
+    let entries: Vec<Value> = versions.iter().rev().map(|version| versioned(ehr, &key, version)).collect();
+    let own = json!({"relation": "self", "url": format!("{}/{kind}/{id}/_history", ehr.base())});
+    resource(StatusCode::OK, &history_bundle(entries.len(), &[own], &entries))
+}
+
+/// The history of a type, or of all: newest first, `_count` and `_offset`.
+fn history_of_many(ehr: &Ehr, store: &Store, kind: Option<&str>, seen: &SeenRequest) -> Response<Body> {
+    let query = query_of(seen.query.as_deref());
+    let number = |name: &str| query.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.parse().ok());
+    let (offset, count) = (number("_offset").unwrap_or(0usize), number("_count").unwrap_or(20usize));
+    let mut versions: Vec<_> = store.every_version().filter(|(key, _)| kind.is_none_or(|kind| key.0 == kind)).collect();
+    versions.sort_by_key(|(_, version)| std::cmp::Reverse(version.at));
+    let total = versions.len();
+    let page: Vec<Value> =
+        versions.iter().skip(offset).take(count).map(|(key, version)| versioned(ehr, key, version)).collect();
+    let path = kind.map_or_else(String::new, |kind| format!("/{kind}"));
+    let at = |offset: usize| format!("{}{path}/_history?_count={count}&_offset={offset}", ehr.base());
+    let mut links = vec![json!({"relation": "self", "url": at(offset)})];
+    if offset + page.len() < total {
+        links.push(json!({"relation": "next", "url": at(offset + page.len())}));
+    }
+    resource(StatusCode::OK, &history_bundle(total, &links, &page))
+}
+
+fn versioned(ehr: &Ehr, (kind, id): &Key, version: &super::store::Version) -> Value {
+    let method = match (&version.resource, version.number) {
+        (None, _) => "DELETE",
+        (Some(_), 1) => "POST",
+        (Some(_), _) => "PUT",
+    };
+    let mut entry = json!({
+        "fullUrl": format!("{}/{kind}/{id}", ehr.base()),
+        "request": {"method": method, "url": format!("{kind}/{id}")},
+        "response": {"status": "200", "etag": version.etag(), "lastModified": instant(version.at)},
     });
-    resource(StatusCode::OK, &bundle)
+    if let (Some(content), Some(entry)) = (&version.resource, entry.as_object_mut()) {
+        entry.insert("resource".to_owned(), content.clone());
+    }
+    entry
+}
+
+fn history_bundle(total: usize, links: &[Value], entries: &[Value]) -> Value {
+    json!({"resourceType": "Bundle", "type": "history", "total": total, "link": links, "entry": entries})
 }
 
 fn create(ehr: &Ehr, state: &mut EhrState, seen: &SeenRequest, kind: &str) -> Response<Body> {

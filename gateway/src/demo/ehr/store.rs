@@ -49,6 +49,11 @@ impl Store {
         self.resources.get(&(kind.to_owned(), id.to_owned())).map_or(&[], Vec::as_slice)
     }
 
+    /// Every version of everything, deletions included.
+    pub(crate) fn every_version(&self) -> impl Iterator<Item = (&Key, &Version)> {
+        self.resources.iter().flat_map(|(key, versions)| versions.iter().map(move |version| (key, version)))
+    }
+
     /// The living resources of a type, by id.
     pub(crate) fn living(&self, kind: &str) -> impl Iterator<Item = (&Key, &Value)> {
         self.all().filter(move |((k, _), _)| k == kind)

@@ -1,0 +1,220 @@
+//! Searches: a page is filled from further pages of the EHR when rows of it are withheld, so that its size tells nothing.
+//!
+//! A page of the client has as many rows as a page of the EHR. It may end in the middle of one: then the next page begins
+//! there, at the row after the last that was passed, so that no row is lost and none comes twice. At most
+//! `limits.refill_pages` further pages are read, and none after [`PATIENCE`]; a page that is still not full is short.
+
+use std::time::Duration;
+
+use fhir_profiles::interaction::Interaction;
+use fhir_profiles::json;
+use fhir_profiles::operation::Operation;
+use fhirwall_policy::reason::Reason;
+use fhirwall_policy::subject::Subject;
+use serde_json::value::RawValue;
+
+use super::read::{check_status, presented};
+use super::{Journey, Outcome, failure, page, pushdown, served};
+use crate::forward::UpstreamRequest;
+use crate::links::Position;
+use crate::redact::rows::{Asked, Rows, Window};
+use crate::redact::{Account, Stage};
+use crate::refusal::Refusal;
+
+/// The most further pages of the EHR for one page of the client, whatever is configured.
+const MOST_PAGES: u32 = 4;
+
+/// After this time no further page is asked for: a short page in time is better than a full one too late.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What rows a search asks for; `None` for what is no search.
+pub(super) const fn asked(interaction: &Interaction) -> Option<Asked<'_>> {
+    match interaction {
+        Interaction::SearchType { kind, query } | Interaction::SearchCompartment { kind, query, .. } => {
+            Some(Asked { kinds: Some(std::slice::from_ref(kind)), query })
+        }
+        Interaction::SearchSystem { kinds, query } => Some(Asked { kinds: Some(kinds.as_slice()), query }),
+        Interaction::Operation { operation, query, .. } => match operation {
+            Operation::Everything | Operation::Lastn | Operation::Docref => Some(Asked { kinds: None, query }),
+            Operation::Expand
+            | Operation::Lookup
+            | Operation::ValidateCode
+            | Operation::Translate
+            | Operation::Export => None,
+        },
+        Interaction::Capabilities
+        | Interaction::Read { .. }
+        | Interaction::Vread { .. }
+        | Interaction::Update { .. }
+        | Interaction::Patch { .. }
+        | Interaction::Delete { .. }
+        | Interaction::HistoryInstance { .. }
+        | Interaction::HistoryType { .. }
+        | Interaction::HistorySystem { .. }
+        | Interaction::Create { .. }
+        | Interaction::ConditionalCreate { .. }
+        | Interaction::ConditionalUpdate { .. }
+        | Interaction::ConditionalPatch { .. }
+        | Interaction::ConditionalDelete { .. }
+        | Interaction::Batch { .. }
+        | Interaction::Transaction { .. }
+        | Interaction::Page { .. }
+        | Interaction::ExportStatus { .. }
+        | Interaction::ExportDelete { .. }
+        | Interaction::ExportFile { .. } => None,
+    }
+}
+
+/// A page of the client, as far as it is filled.
+#[derive(Default)]
+struct Filled {
+    envelope: Vec<(String, Box<RawValue>)>,
+    matches: Vec<Box<RawValue>>,
+    includes: Vec<Box<RawValue>>,
+    outcomes: Vec<Box<RawValue>>,
+    /// The one page of the EHR that is the client's as it stands.
+    intact: Option<Vec<u8>>,
+    account: Account,
+    pages: u32,
+}
+
+impl Journey<'_> {
+    /// Carries out a search. `interaction` is the client's own form of it; the permit's is what the EHR is asked.
+    pub(super) async fn search(
+        &mut self,
+        stage: &Stage<'_>,
+        subject: &Subject,
+        interaction: &Interaction,
+        position: Option<Position>,
+    ) -> Result<Outcome, Refusal> {
+        let asked = asked(stage.permit.interaction()).ok_or(Reason::UnsupportedInteraction)?;
+        let most = MOST_PAGES.min(self.generation.config.gateway.limits.refill_pages.get());
+        let _room = self.room().await?;
+        let mut held = Vec::new();
+        let mut filled = Filled::default();
+        let mut next = Some(position.unwrap_or_default());
+        let mut size = next.as_ref().and_then(|position| position.size);
+        while let Some(position) = next.take() {
+            let request = self.page_request(stage, &position).ok_or(Reason::UnsupportedInteraction)?;
+            let answer = match self.stage("forward", stage.endpoint.upstream.exchange(&request)).await {
+                Ok(answer) => answer,
+                // The rows that are there are shown; the client meets the failure on the next page.
+                Err(_) if filled.pages > 0 => {
+                    next = Some(position);
+                    break;
+                }
+                Err(error) => return Err(failure(error)),
+            };
+            check_status(&answer)?;
+            let judged = self.stage("redact", stage.judge(&answer.body)).await?;
+            if !judged.is_searchset() {
+                return Err(Refusal::from(Reason::UpstreamUnintelligible));
+            }
+            let rows = judged.rows(&asked);
+            let full = *size.get_or_insert_with(|| page_size(interaction, rows));
+            let after = judged.link("next");
+            let follows = after.as_deref().and_then(|url| page::beginning(url, stage.endpoint, Some(full)));
+            let window = Window {
+                skip: position.skip,
+                want: full.saturating_sub(filled.matches.len()),
+                whole: position == Position::default() && after.is_none(),
+            };
+            let link =
+                |relation: &str, _: &str| self.link(stage.endpoint, subject, interaction, relation, follows.as_ref());
+            let page = match stage.rows(judged, &asked, window, link) {
+                Ok(page) => page,
+                Err(withheld) => {
+                    let (refusal, account) = *withheld;
+                    self.journal.account(account);
+                    return Err(refusal);
+                }
+            };
+            next = if page.passed < rows {
+                Some(Position { skip: page.passed, size: Some(full), ..position })
+            } else {
+                follows
+            };
+            filled.add(page);
+            // Room in memory is given back when the page is written.
+            held.extend(answer.room);
+            let enough = filled.matches.len() >= full || filled.pages > most;
+            if enough || self.started.elapsed() > PATIENCE {
+                break;
+            }
+        }
+        if filled.pages == 1 {
+            stage.endpoint.schedule.observe(self.started.elapsed());
+        }
+        let link = |relation: &str| self.link(stage.endpoint, subject, interaction, relation, next.as_ref());
+        let (body, account) = filled.written(link);
+        self.admit_disclosure(subject, &account, body.len()).await?;
+        self.journal.account(account);
+        let body = presented(interaction, body)?;
+        Ok(Outcome::Disclosure(served::resource(self.journal.decision, body)))
+    }
+
+    /// The page of the EHR at a position.
+    fn page_request(&self, stage: &Stage<'_>, position: &Position) -> Option<UpstreamRequest> {
+        let request = page::upstream_request(stage.permit, position.cursor.as_ref())?;
+        Some(match position.cursor {
+            Some(_) => request,
+            None => pushdown::exclude(request, stage),
+        })
+    }
+}
+
+/// As many rows as the EHR's first page has, and no more than the client wants.
+fn page_size(interaction: &Interaction, rows: usize) -> usize {
+    let wanted = interaction.presentation().and_then(|presentation| presentation.count);
+    let wanted = wanted.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
+    rows.min(wanted)
+}
+
+impl Filled {
+    fn add(&mut self, page: Rows) {
+        let first = self.pages == 0;
+        self.pages = self.pages.saturating_add(1);
+        self.intact = page.intact.filter(|_| first);
+        if first {
+            self.envelope = page.envelope;
+        }
+        self.account = std::mem::take(&mut self.account).and(page.account);
+        self.matches.extend(page.matches);
+        let new = |known: &[Box<RawValue>], one: &RawValue| !known.iter().any(|known| known.get() == one.get());
+        for one in page.includes {
+            if new(&self.includes, &one) {
+                self.includes.push(one);
+            }
+        }
+        for one in page.outcomes {
+            if new(&self.outcomes, &one) {
+                self.outcomes.push(one);
+            }
+        }
+    }
+
+    /// The client's page, with its own links.
+    fn written(self, link: impl Fn(&str) -> Option<String>) -> (Vec<u8>, Account) {
+        if let Some(intact) = self.intact {
+            return (intact, self.account);
+        }
+        let links: Vec<String> = ["self", "next"]
+            .iter()
+            .filter_map(|relation| Some(serde_json::json!({"relation": relation, "url": link(relation)?}).to_string()))
+            .collect();
+        let links = format!("[{}]", links.join(","));
+        let entries: Vec<&str> =
+            self.matches.iter().chain(&self.includes).chain(&self.outcomes).map(|entry| entry.get()).collect();
+        let entries = format!("[{}]", entries.join(","));
+        let own = [("link", links.as_str()), ("entry", entries.as_str())];
+        let members = self
+            .envelope
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.get()))
+            // A total would count what is not on this page.
+            .filter(|(name, _)| !matches!(*name, "link" | "entry" | "total"))
+            // R4: an array is never empty.
+            .chain(own.into_iter().filter(|(_, text)| *text != "[]"));
+        (json::object(members).into_bytes(), self.account)
+    }
+}

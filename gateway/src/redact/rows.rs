@@ -1,0 +1,337 @@
+//! A page of rows: what may be seen of one page of the EHR, and how far the client's own page has come with it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use fhir_profiles::engine::{
+    BundleType, Document, Level, Place, RedactError, Redacted, ResourceFacts, SearchMode, Totals,
+};
+use fhir_profiles::ids::{InstanceId, ResourceType};
+use fhir_profiles::json;
+use fhir_profiles::search::{AnswerRow, Query};
+use fhirwall_policy::partner::Redaction;
+use fhirwall_policy::reason::Reason;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::{Account, Judged, Stage, account};
+use crate::decide::Verdicts;
+use crate::refusal::Refusal;
+
+/// What was asked for: the rows of these types are matches, whatever the EHR says of the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'q> {
+    /// `None`: rows of every type, as `$everything` gives them.
+    pub kinds: Option<&'q [ResourceType]>,
+    pub query: &'q Query,
+}
+
+/// The part of the EHR's page that is wanted, in rows that match.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Rows that an earlier page has shown or passed.
+    pub skip: usize,
+    /// The most rows to show.
+    pub want: usize,
+    /// The EHR says that these are all, and a total may tell it.
+    pub whole: bool,
+}
+
+/// What may be seen of one page of the EHR.
+#[derive(Debug)]
+pub struct Rows {
+    /// The redacted page as it stands, if all that is shown of it is this page's.
+    pub intact: Option<Vec<u8>>,
+    /// Members of the Bundle beside its entries.
+    pub envelope: Vec<(String, Box<RawValue>)>,
+    /// Entries that match, and those that were included for them.
+    pub matches: Vec<Box<RawValue>>,
+    pub includes: Vec<Box<RawValue>>,
+    pub outcomes: Vec<Box<RawValue>>,
+    pub account: Account,
+    /// How many of the EHR's matching rows have been passed, withheld ones included.
+    pub passed: usize,
+}
+
+impl Judged<'_> {
+    /// Is it the answer to a search?
+    pub fn is_searchset(&self) -> bool {
+        self.document.bundle_type() == Some(BundleType::Searchset)
+    }
+
+    /// How many rows of the EHR's page match.
+    pub fn rows(&self, asked: &Asked<'_>) -> usize {
+        self.document.resources().iter().filter(|facts| asked.is_match(facts)).count()
+    }
+
+    /// The EHR's link of this relation.
+    pub fn link(&self, relation: &str) -> Option<String> {
+        self.document.links().into_iter().find(|(name, _)| name == relation).map(|(_, url)| url)
+    }
+}
+
+impl Asked<'_> {
+    /// Is this resource a row that matched? One that the EHR calls a match and nobody asked for is none.
+    fn is_match(&self, facts: &ResourceFacts) -> bool {
+        let included = matches!(facts.search_mode, Some(SearchMode::Include | SearchMode::Outcome));
+        let asked = match self.kinds {
+            Some(kinds) => kinds.contains(&facts.kind),
+            None => facts.kind != ResourceType::OPERATION_OUTCOME,
+        };
+        is_row(facts) && !included && asked
+    }
+}
+
+fn is_row(facts: &ResourceFacts) -> bool {
+    facts.place == Place::Entry && facts.parent == Some(0)
+}
+
+impl Stage<'_> {
+    /// What may be seen of a judged page, within the window. A row that matched by what is withheld in it is withheld
+    /// whole, and an included one goes with the rows that brought it.
+    ///
+    /// # Errors
+    /// A refusal when the answer as a whole is withheld or is no page of rows.
+    pub fn rows(
+        &self,
+        judged: Judged<'_>,
+        asked: &Asked<'_>,
+        window: Window,
+        link: impl Fn(&str, &str) -> Option<String>,
+    ) -> Result<Rows, Box<(Refusal, Account)>> {
+        let Judged { document, mut verdicts } = judged;
+        for (relation, url) in document.links() {
+            if let Some(shown) = link(&relation, &url) {
+                verdicts.show_link(&relation, &url, shown);
+            }
+        }
+        let redacted = self.without_oracles(&document, &mut verdicts, asked, window)?;
+        let unreadable = || Box::new((Refusal::from(Reason::UpstreamUnintelligible), Account::default()));
+        let mut page = Page::read(&document, &redacted, asked).map_err(|_| unreadable())?;
+        let passed = page.cut(window);
+        let bases: Vec<&str> = self.endpoint.facts.bases.iter().map(String::as_str).collect();
+        if page.is_cut || !redacted.removals.is_empty() {
+            page.drop_unaccounted(asked.query, &bases);
+        }
+        let mut account = account(&document, &verdicts, &redacted.removals, &bases);
+        account.disclose(&document, &page.disclosed(&document, &redacted), &bases);
+        // For whom nothing may differ, every page is written alike, whether or not the EHR's could stand.
+        let silent = self.permit.redaction() == Redaction::Silent;
+        let intact = !silent && !page.is_cut && page.rows.iter().all(|row| row.kept);
+        let Page { envelope, rows, .. } = page;
+        let (mut matches, mut includes, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
+        for row in rows.into_iter().filter(|row| row.kept) {
+            match row.role {
+                Role::Match { .. } => matches.push(row.entry),
+                Role::Include => includes.push(row.entry),
+                Role::Outcome => outcomes.push(row.entry),
+            }
+        }
+        let intact = intact.then_some(redacted.body);
+        Ok(Rows { intact, envelope, matches, includes, outcomes, account, passed })
+    }
+
+    /// Redacts until no row is shown that the criteria found by what was taken out of it.
+    fn without_oracles(
+        &self,
+        document: &Document<'_>,
+        verdicts: &mut Verdicts,
+        asked: &Asked<'_>,
+        window: Window,
+    ) -> Result<Redacted, Box<(Refusal, Account)>> {
+        // A marked partner is told of what is withheld in any case: for it a total tells no more. It is told only where
+        // every row was seen and none differs.
+        let whole = window.whole && self.permit.redaction() == Redaction::Marked;
+        let counted = u64::try_from(document.resources().iter().filter(|facts| asked.is_match(facts)).count()).ok();
+        let bases: Vec<&str> = self.endpoint.facts.bases.iter().map(String::as_str).collect();
+        let mut totals = if whole && document.total() == counted { Totals::Keep } else { Totals::Remove };
+        loop {
+            let redacted = match self.redact(document, verdicts, totals) {
+                Ok(redacted) => redacted,
+                Err(RedactError::RootWithheld { removals }) => {
+                    return Err(self.root_withheld(document, verdicts, &removals));
+                }
+            };
+            let found = oracles(document, &redacted, asked, &bases);
+            let differs = !redacted.removals.is_empty() && totals == Totals::Keep;
+            if found.is_empty() && !differs {
+                return Ok(redacted);
+            }
+            if differs {
+                totals = Totals::Remove;
+            }
+            for row in found {
+                verdicts.withhold_row(row, Reason::LabelWithheld);
+            }
+        }
+    }
+}
+
+/// The shown rows that the criteria or the order found by what was taken out of them.
+fn oracles(document: &Document<'_>, redacted: &Redacted, asked: &Asked<'_>, bases: &[&str]) -> Vec<u32> {
+    let shown: HashSet<u32> = redacted.disclosed.iter().copied().collect();
+    let mut removed: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
+    for removal in &redacted.removals {
+        // What a narrative repeats was not searched; a contained resource is reached by the reference to it.
+        let searched = matches!(removal.level, Level::Element | Level::Masked | Level::Reference);
+        let facts = usize::try_from(removal.resource).ok().and_then(|at| document.resources().get(at));
+        let below = removal.path.split_once(".resource").map_or("", |(_, below)| below);
+        if let Some(facts) = facts
+            && searched
+            && shown.contains(&removal.resource)
+            && asked.is_match(facts)
+            && asked.query.read_what_stood_at(facts.kind, below)
+        {
+            removed.entry(removal.resource).or_default().push(below);
+        }
+    }
+    if removed.is_empty() {
+        return Vec::new();
+    }
+    let rows = Page::read(document, redacted, asked).map(|page| page.rows).unwrap_or_default();
+    let rests = |resource: u32, removed: &[&str]| {
+        let row = rows.iter().find(|row| row.resource == Some(resource)).and_then(Row::read);
+        row.is_none_or(|(instance, body)| asked.query.rested_on(instance.kind, removed, &body, bases))
+    };
+    removed.into_iter().filter(|(resource, removed)| rests(*resource, removed)).map(|(resource, _)| resource).collect()
+}
+
+/// A redacted page, read into its rows.
+struct Page {
+    envelope: Vec<(String, Box<RawValue>)>,
+    rows: Vec<Row>,
+    is_cut: bool,
+}
+
+struct Row {
+    /// Its resource, by index in the document; `None` for a message of ours.
+    resource: Option<u32>,
+    entry: Box<RawValue>,
+    role: Role,
+    kept: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// The how manieth match of the EHR's page it is.
+    Match {
+        number: usize,
+    },
+    Include,
+    Outcome,
+}
+
+impl Page {
+    fn read(document: &Document<'_>, redacted: &Redacted, asked: &Asked<'_>) -> Result<Self, json::Ambiguous> {
+        let shown: HashSet<u32> = redacted.disclosed.iter().copied().collect();
+        let mut number = 0usize;
+        let mut roles: Vec<(u32, Role)> = Vec::new();
+        for (facts, at) in document.resources().iter().zip(0u32..).filter(|(facts, _)| is_row(facts)) {
+            let role = if asked.is_match(facts) {
+                number = number.saturating_add(1);
+                Role::Match { number: number.saturating_sub(1) }
+            } else if facts.kind == ResourceType::OPERATION_OUTCOME {
+                Role::Outcome
+            } else {
+                Role::Include
+            };
+            if shown.contains(&at) {
+                roles.push((at, role));
+            }
+        }
+        let (mut envelope, mut rows, mut stray) = (Vec::new(), Vec::new(), false);
+        let mut roles = roles.into_iter();
+        for (name, text) in json::members(&redacted.body)? {
+            if name != "entry" {
+                envelope.push((name, text));
+                continue;
+            }
+            for entry in json::items(text.get().as_bytes())? {
+                let holds = json::members(entry.get().as_bytes())?.iter().any(|(name, _)| name == "resource");
+                // What stands after the EHR's rows is our own message; an entry without a resource is nobody's row.
+                let (resource, role) = match (holds, holds.then(|| roles.next()).flatten()) {
+                    (true, Some((at, role))) => (Some(at), role),
+                    (true, None) => (None, Role::Outcome),
+                    (false, _) => {
+                        stray = true;
+                        continue;
+                    }
+                };
+                rows.push(Row { resource, entry, role, kept: true });
+            }
+        }
+        Ok(Self { envelope, rows, is_cut: stray })
+    }
+
+    /// Keeps the matches in the window. Gives the number of the first row that the next page begins with.
+    fn cut(&mut self, window: Window) -> usize {
+        let mut left = window.want;
+        let mut next = None;
+        for row in &mut self.rows {
+            let Role::Match { number } = row.role else { continue };
+            if number < window.skip {
+                row.kept = false;
+            } else if let Some(rest) = left.checked_sub(1) {
+                left = rest;
+            } else {
+                next.get_or_insert(number);
+                row.kept = false;
+            }
+        }
+        self.is_cut |= self.rows.iter().any(|row| !row.kept);
+        next.unwrap_or(usize::MAX)
+    }
+
+    /// Included rows go that no kept row accounts for.
+    fn drop_unaccounted(&mut self, query: &Query, bases: &[&str]) {
+        if !self.rows.iter().any(|row| row.role == Role::Include) {
+            return;
+        }
+        let read: Vec<Option<(InstanceId, Value)>> = self.rows.iter().map(Row::read).collect();
+        let candidates: Vec<(usize, AnswerRow<'_>)> = read
+            .iter()
+            .zip(&self.rows)
+            .enumerate()
+            .filter(|(_, (_, row))| row.kept && row.role != Role::Outcome)
+            .filter_map(|(at, (read, row))| {
+                let (instance, body) = read.as_ref()?;
+                Some((at, AnswerRow { instance, body, matched: row.role != Role::Include }))
+            })
+            .collect();
+        let rows: Vec<AnswerRow<'_>> = candidates.iter().map(|(_, row)| *row).collect();
+        let stands: HashSet<usize> = query
+            .accounts_for(&rows, bases)
+            .into_iter()
+            .zip(&candidates)
+            .filter_map(|(stands, (at, _))| stands.then_some(*at))
+            .collect();
+        for (at, row) in self.rows.iter_mut().enumerate() {
+            row.kept &= row.role != Role::Include || stands.contains(&at);
+        }
+    }
+
+    /// The resources that are shown in the kept rows, and the Bundle itself.
+    fn disclosed(&self, document: &Document<'_>, redacted: &Redacted) -> Vec<u32> {
+        let kept: HashSet<u32> = self.rows.iter().filter(|row| row.kept).filter_map(|row| row.resource).collect();
+        let row_of = |mut at: u32| {
+            let parent = |at: u32| usize::try_from(at).ok().and_then(|at| document.resources().get(at)?.parent);
+            while let Some(holder) = parent(at) {
+                if holder == 0 {
+                    return Some(at);
+                }
+                at = holder;
+            }
+            None
+        };
+        redacted.disclosed.iter().copied().filter(|at| row_of(*at).is_none_or(|row| kept.contains(&row))).collect()
+    }
+}
+
+impl Row {
+    fn read(&self) -> Option<(InstanceId, Value)> {
+        let entry = json::parse(self.entry.get().as_bytes()).ok()?;
+        let body = entry.get("resource")?.clone();
+        let text = |name: &str| body.get(name).and_then(Value::as_str);
+        let (kind, id) = (text("resourceType")?.parse().ok()?, text("id")?.parse().ok()?);
+        Some((InstanceId { kind, id }, body))
+    }
+}
