@@ -632,7 +632,8 @@ impl Pass<'_, '_> {
     fn finish(&self, shown: &mut Map<String, Value>) {
         let place = self.model.resources[self.at].place;
         let envelope = self.at.is_empty() && is_transport(self.model.resources[""].value);
-        if self.reduced.get() || envelope && self.found.any.get() {
+        let empty = self.model.full && self.model.resources.len() == 1;
+        if self.reduced.get() || envelope && (empty || self.found.any.get()) {
             let mut meta = shown.get("meta").and_then(Value::as_object).cloned().unwrap_or_default();
             let part2 = self.model.resources[self.at].labels.contains("P2") && !envelope;
             let labels = meta.get("security").and_then(Value::as_array).cloned().unwrap_or_default();

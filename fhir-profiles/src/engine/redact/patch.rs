@@ -46,9 +46,7 @@ pub(super) fn root(surgery: &mut Surgery<'_, '_, '_>, fields: &mut [Field]) {
     let meta = fields.iter().position(|field| field.name == "meta");
     let node = meta.and_then(|at| fields.get(at)).and_then(|field| field.value);
     let before = node.map(|node| surgery.tree.written(node));
-    // An envelope's labels are the highest of what stood in it, at any depth.
-    let transport = surgery.redaction.is_transport(surgery.resource);
-    let unlabelled = reduced || transport && surgery.redaction.withheld_anything();
+    let unlabelled = reduced || tells_of_nothing_shown(surgery);
     let after = meta_of(surgery, node, reduced, unlabelled, notice);
     if before == after.as_deref() {
         return;
@@ -63,6 +61,14 @@ pub(super) fn root(surgery: &mut Surgery<'_, '_, '_>, fields: &mut [Field]) {
         }
         (_, _, None) => {}
     }
+}
+
+/// An envelope's labels are the highest of what stood in it, at any depth: they go when any of it went, and when there is
+/// nothing in it that they could be about.
+fn tells_of_nothing_shown(surgery: &Surgery<'_, '_, '_>) -> bool {
+    let redaction = surgery.redaction;
+    let empty = redaction.document.resources.len() == 1 && surgery.options().advisory;
+    redaction.is_transport(surgery.resource) && (empty || redaction.withheld_anything())
 }
 
 /// The `meta` that the shown resource has; `None` for none.
