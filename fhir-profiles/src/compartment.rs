@@ -129,6 +129,16 @@ pub fn subject_paths(kind: ResourceType) -> &'static [&'static str] {
     member(kind).map_or(&[], |member| member.subjects)
 }
 
+/// The element paths at which a resource of any type may name a patient that it is about: those of the compartment, and
+/// for the types outside it the names that R4 gives such elements. Whoever stands there is somebody's record.
+pub(crate) fn named_subjects(kind: ResourceType) -> &'static [&'static str] {
+    match (member(kind), kind.as_str()) {
+        (Some(member), _) => member.subjects,
+        (None, "Library" | "Measure" | "PlanDefinition" | "ActivityDefinition") => &["subjectReference"],
+        (None, _) => &["subject", "patient"],
+    }
+}
+
 /// Can a resource of this type be one patient's own? If not, no `patient/` scope reaches it through a compartment.
 pub fn is_member(kind: ResourceType) -> bool {
     kind == ResourceType::PATIENT || subject_parameters(kind).next().is_some()

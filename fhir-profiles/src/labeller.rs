@@ -190,6 +190,9 @@ impl Labeller {
 
     /// The listed codes of a system under any of its names.
     pub(crate) fn system(&self, name: &str) -> Option<&SystemCodes> {
+        if self.systems.is_empty() {
+            return None;
+        }
         let name = self.named(name);
         self.systems.get(canonical_system(name).unwrap_or(name))
     }

@@ -331,3 +331,23 @@ fn the_label_of_an_answer_is_the_highest_of_its_rows_unless_no_row_explains_it()
     assert!(spreads("document", &restricted, &restricted));
     assert!(spreads("collection", &hiv, &hiv));
 }
+
+#[test]
+fn a_name_that_is_written_with_escapes_is_the_same_name() {
+    let patients = |document: &str| {
+        let labeller = Labeller::default();
+        let scanned = scan(document.as_bytes(), &Limits::default(), &labeller, TODAY).expect(document);
+        scanned.resources().iter().map(|facts| facts.patients.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(patients(r#"{"resourceType":"Observation","subject":{"reference":"Patient/p"}}"#), [1]);
+    assert_eq!(patients(r#"{"resourceType":"Observation","subj\u0065ct":{"ref\u0065rence":"Patient\/p"}}"#), [1]);
+    assert_eq!(
+        patients(r#"{"resourceType":"Appointment","participant":[{"\u0061ctor":{"reference":"Patient/p"}}]}"#),
+        [1]
+    );
+    assert_eq!(patients(r#"{"resourceType":"Appointment","participantactor":[{"reference":"Patient/p"}]}"#), [0]);
+    assert_eq!(
+        patients(r#"{"resourceType":"Appointment","participant":[{"actor":[{"x":{"reference":"Patient/p"}}]}]}"#),
+        [0]
+    );
+}

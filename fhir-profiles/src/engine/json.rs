@@ -3,12 +3,13 @@
 //! Refused beyond the RFC: duplicate member names and lone surrogates (two readers would understand two documents),
 //! nesting beyond the bound. Numbers are checked and never converted.
 
+use core::num::NonZeroU32;
 use std::borrow::Cow;
 
 use super::ScanError;
 use super::skip::plain_until;
 
-/// A span of the document, as byte offsets. Documents beyond 4 GiB are refused before scanning.
+/// A span of the document, as byte offsets. Documents of 2 GiB and more are refused before scanning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Span {
     pub(super) start: u32,
@@ -30,12 +31,34 @@ pub(super) const fn index(at: u32) -> usize {
     at as usize
 }
 
-/// The inside of a string, without its quotes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The inside of a string, without its quotes: eight bytes, so that it travels in a register, absent or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Text {
-    pub(super) span: Span,
-    /// Holds at least one escape sequence.
-    pub(super) escaped: bool,
+    /// Never zero: a quote stands before it.
+    start: NonZeroU32,
+    /// Its end; the highest bit says that it holds at least one escape sequence. Documents are shorter than 2 GiB.
+    end: u32,
+}
+
+const ESCAPED: u32 = 1 << 31;
+
+impl Text {
+    /// The string whose opening quote stands there, up to its closing quote.
+    #[inline]
+    pub(super) fn between(quote: usize, end: usize, escaped: bool) -> Self {
+        let start = NonZeroU32::MIN.saturating_add(offset(quote));
+        Self { start, end: offset(end) | if escaped { ESCAPED } else { 0 } }
+    }
+
+    #[inline]
+    pub(super) const fn span(self) -> Span {
+        Span { start: self.start.get(), end: self.end & !ESCAPED }
+    }
+
+    #[inline]
+    pub(super) const fn escaped(self) -> bool {
+        self.end & ESCAPED != 0
+    }
 }
 
 /// What stands at a position.
@@ -101,16 +124,16 @@ impl<'a> Cursor<'a> {
     /// written apart and read as one, and that wait was a third of the scan.
     #[inline(always)]
     pub(super) fn string(&mut self) -> Result<Text, ScanError> {
+        let quote = self.at;
         self.expect(b'"')?;
-        let start = self.at;
         let mut escaped = false;
         loop {
             self.at = plain_until(self.bytes, self.at);
             match self.peek() {
                 Some(b'"') => {
-                    let span = Span::new(start, self.at);
+                    let text = Text::between(quote, self.at, escaped);
                     self.at += 1;
-                    return Ok(Text { span, escaped });
+                    return Ok(text);
                 }
                 Some(b'\\') => {
                     escaped = true;
@@ -228,8 +251,8 @@ pub(super) fn slice(document: &str, span: Span) -> &str {
 
 /// The meaning of a string: itself, or with its escapes resolved.
 pub(super) fn decoded(document: &str, text: Text) -> Cow<'_, str> {
-    let raw = slice(document, text.span);
-    if text.escaped { Cow::Owned(unescape(raw)) } else { Cow::Borrowed(raw) }
+    let raw = slice(document, text.span());
+    if text.escaped() { Cow::Owned(unescape(raw)) } else { Cow::Borrowed(raw) }
 }
 
 /// Resolves the escapes of a string that the scanner has accepted.

@@ -92,7 +92,7 @@ struct Scanner<'a, 'l> {
     /// The resource that is being read.
     current: u32,
     /// Names of the members that lead to the value being read, from the resource down.
-    path: Vec<Span>,
+    path: Vec<Text>,
     path_base: usize,
     subjects: Vec<subject::Candidate>,
     /// Labels by code, to be settled when the dates of the resource are known.
@@ -115,7 +115,7 @@ struct Scanner<'a, 'l> {
 
 impl<'a, 'l> Scanner<'a, 'l> {
     fn new(bytes: &'a [u8], limits: &Limits, labeller: &'l Labeller) -> Result<Self, ScanError> {
-        if bytes.len() > limits.max_bytes || u32::try_from(bytes.len()).is_err() {
+        if bytes.len() > limits.max_bytes || i32::try_from(bytes.len()).is_err() {
             return Err(ScanError::TooLarge);
         }
         let text = simdutf8::basic::from_utf8(bytes).map_err(|_| ScanError::Encoding)?;
@@ -310,9 +310,9 @@ impl<'a, 'l> Scanner<'a, 'l> {
 
     /// Answers are mostly of one type: the last one is tried first.
     fn kind_named(&mut self, name: Text) -> Result<ResourceType, ScanError> {
-        let written = self.cursor.slice(name.span);
+        let written = self.cursor.slice(name.span());
         match self.last_kind {
-            Some(kind) if !name.escaped && kind.as_str() == written => Ok(kind),
+            Some(kind) if !name.escaped() && kind.as_str() == written => Ok(kind),
             Some(_) | None => {
                 let kind = self.cursor.decoded(name).parse().map_err(|_| ScanError::UnknownType)?;
                 self.last_kind = Some(kind);
@@ -337,7 +337,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
             let parsed = Reference::parse(&text);
             Arc::new(self.labeller.local(parsed))
         });
-        self.uses.push(Use { resource: self.current, at: target.span.start, reference: number });
+        self.uses.push(Use { resource: self.current, at: target.span().start, reference: number });
         number
     }
 }

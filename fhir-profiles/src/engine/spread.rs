@@ -231,10 +231,10 @@ fn local_instance(reference: &Reference) -> Option<&InstanceId> {
 }
 
 /// Tells most texts that are not in a set at once.
-struct Sieve([u64; 64]);
+pub(super) struct Sieve([u64; 64]);
 
 impl Sieve {
-    fn of<'t>(texts: impl Iterator<Item = &'t str>) -> Self {
+    pub(super) fn of<'t>(texts: impl Iterator<Item = &'t str>) -> Self {
         let mut sieve = Self([0; 64]);
         for text in texts {
             let (word, bit) = Self::place(text);
@@ -245,7 +245,7 @@ impl Sieve {
         sieve
     }
 
-    fn may_hold(&self, text: &str) -> bool {
+    pub(super) fn may_hold(&self, text: &str) -> bool {
         let (word, bit) = Self::place(text);
         self.0.get(word).is_some_and(|bits| bits & bit != 0)
     }

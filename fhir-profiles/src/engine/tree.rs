@@ -122,8 +122,7 @@ impl<'a> Tree<'a> {
         if item.key.end == 0 {
             return Cow::Borrowed("");
         }
-        let inside = Span { start: item.key.start + 1, end: item.key.end.saturating_sub(1) };
-        decoded(self.text, Text { span: inside, escaped: item.key_escaped })
+        decoded(self.text, quoted(item.key, item.key_escaped))
     }
 
     /// The value of a member of an object.
@@ -140,9 +139,8 @@ impl<'a> Tree<'a> {
         if item.kind != Kind::String {
             return None;
         }
-        let inside = Span { start: item.value.start + 1, end: item.value.end.saturating_sub(1) };
-        let raw = slice(self.text, inside);
-        Some(decoded(self.text, Text { span: inside, escaped: raw.contains('\\') }))
+        let escaped = slice(self.text, item.value).contains('\\');
+        Some(decoded(self.text, quoted(item.value, escaped)))
     }
 
     /// The text of a member that is a string.
@@ -210,6 +208,11 @@ impl<'a> Tree<'a> {
     }
 }
 
+/// The inside of a string with its quotes.
+fn quoted(whole: Span, escaped: bool) -> Text {
+    Text::between(index(whole.start), index(whole.end.saturating_sub(1)), escaped)
+}
+
 /// The resources that stand directly in this one, with where they stand.
 fn held(document: &Document<'_>, resource: u32) -> Vec<(Span, u32)> {
     let span = document.sites.get(index(resource)).map(|site| site.span).unwrap_or_default();
@@ -273,7 +276,7 @@ impl Builder<'_> {
                         let start = self.cursor.at;
                         // Never fails on text that was accepted; stops the loop if it did.
                         let Ok(name) = self.cursor.string() else { return };
-                        (key, escaped) = (Span::new(start, self.cursor.at), name.escaped);
+                        (key, escaped) = (Span::new(start, self.cursor.at), name.escaped());
                         self.cursor.skip_whitespace();
                         self.cursor.at += 1;
                         self.cursor.skip_whitespace();

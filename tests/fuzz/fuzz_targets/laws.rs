@@ -16,7 +16,7 @@ const TODAY: &str = "2026-11-22";
 static LABELLER: LazyLock<Labeller> = LazyLock::new(Labeller::default);
 
 /// Any bytes: no panic; what is accepted passes to the byte when all is permitted, and every resource is a document.
-pub fn scanned(bytes: &[u8]) {
+pub(crate) fn scanned(bytes: &[u8]) {
     let Ok(document) = scan(bytes, &Limits::default(), &LABELLER, TODAY) else { return };
     assert_eq!(grammar(bytes, &Limits::default()), Ok(()));
     for index in 0..document.resources().len() as u32 {
@@ -29,7 +29,7 @@ pub fn scanned(bytes: &[u8]) {
 }
 
 /// Any document: what is shown is a document, holds nothing that the judge withholds, and is shown whole the next time.
-pub fn redacted(bytes: &[u8]) {
+pub(crate) fn redacted(bytes: &[u8]) {
     let Ok(document) = scan(bytes, &Limits::default(), &LABELLER, TODAY) else { return };
     for style in [Style::Silent, Style::Marked] {
         let options = RedactOptions::new(style);
@@ -47,7 +47,7 @@ pub fn redacted(bytes: &[u8]) {
 }
 
 /// Any lines, cut into any windows: the same lines come out as in one piece, or the same refusal.
-pub fn windowed(size: usize, bytes: &[u8]) {
+pub(crate) fn windowed(size: usize, bytes: &[u8]) {
     let options = RedactOptions::verbatim(Style::Silent);
     let redact = |window: &[u8]| {
         let lines = redact_lines(window, &Limits::default(), &LABELLER, TODAY, &mut |_| Strict, &options);
@@ -80,7 +80,7 @@ pub fn windowed(size: usize, bytes: &[u8]) {
 }
 
 /// Shows everything.
-pub struct All;
+pub(crate) struct All;
 
 impl Judge for All {
     fn resource(&self, _: u32, _: &ResourceFacts) -> Verdict {
@@ -98,9 +98,9 @@ impl Judge for All {
 }
 
 /// Withholds what is labelled Part 2 or by an unknown label, and every reference that leaves the document.
-pub struct Strict;
+pub(crate) struct Strict;
 
-pub fn forbidden(labels: LabelSet) -> bool {
+pub(crate) fn forbidden(labels: LabelSet) -> bool {
     labels.contains(Label::PART2) || labels.contains(Label::UNKNOWN)
 }
 

@@ -19,6 +19,9 @@ use crate::ids::ResourceType;
 pub(super) const MASK: &str =
     r#"{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}"#;
 
+/// Members up to which a list of them is searched one by one.
+const FEW: usize = 32;
+
 /// Plans a resource. An error says that it cannot stand without what goes.
 pub(super) fn plan(redaction: &Redaction<'_, '_>, resource: u32) -> Result<Plan, Cause> {
     let Some(facts) = redaction.facts(resource) else { return Ok(Plan::default()) };
@@ -154,8 +157,20 @@ impl<'r> Surgery<'_, 'r, '_> {
         for child in self.tree.children(node) {
             let name = self.tree.name(child);
             let (base, is_sibling) = name.strip_prefix('_').map_or((&*name, false), |base| (base, true));
-            let at = *places.entry(base.to_owned()).or_insert_with(|| {
+            // FHIR objects are small: a list is searched faster than a map is built. Hostile ones are not.
+            let known = if fields.len() <= FEW {
+                fields.iter().position(|field| field.name == base)
+            } else {
+                if places.is_empty() {
+                    places.extend(fields.iter().map(|field| field.name.clone()).zip(0..));
+                }
+                places.get(base).copied()
+            };
+            let at = known.unwrap_or_else(|| {
                 fields.push(Field::named(base));
+                if fields.len() > FEW + 1 {
+                    places.insert(base.to_owned(), fields.len() - 1);
+                }
                 fields.len() - 1
             });
             if let Some(field) = fields.get_mut(at) {

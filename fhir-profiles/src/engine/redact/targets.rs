@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::engine::document::Document;
 use crate::engine::facts::Place;
 use crate::engine::json::{decoded, index};
+use crate::engine::spread::Sieve;
 use crate::ids::{LogicalId, ResourceType};
 use crate::reference::Reference;
 
@@ -13,7 +14,7 @@ pub(super) struct Targets {
     to: Vec<(u32, u32)>,
     /// (resource, reference), sorted.
     from: Vec<(u32, u32)>,
-    /// (reference, using resource), sorted.
+    /// (reference, using resource), sorted, for references that name a resource of the document.
     users: Vec<(u32, u32)>,
 }
 
@@ -33,12 +34,14 @@ impl Targets {
                 Reference::Contained(_) | Reference::Opaque => {}
             }
         }
+        let named = Sieve::of(by_instance.keys().map(|(_, id)| *id));
         let mut to = Vec::new();
         for ((facts, site), at) in document.resources.iter().zip(&document.sites).zip(0u32..) {
             if facts.place == Place::Contained {
                 continue;
             }
-            let by_id = facts.id.as_ref().and_then(|id| by_instance.get(&(facts.kind, id.as_str())));
+            let id = facts.id.as_ref().filter(|id| named.may_hold(id.as_str()));
+            let by_id = id.and_then(|id| by_instance.get(&(facts.kind, id.as_str())));
             to.extend(by_id.into_iter().flatten().map(|number| (*number, at)));
             if let (false, Some(full_url)) = (by_url.is_empty(), site.full_url) {
                 let found = by_url.get(&*decoded(document.text, full_url));
@@ -48,7 +51,15 @@ impl Targets {
         to.sort_unstable();
         let mut from: Vec<_> = to.iter().map(|(reference, resource)| (*resource, *reference)).collect();
         from.sort_unstable();
-        let mut users: Vec<_> = document.uses.iter().map(|used| (used.reference, used.resource)).collect();
+        // Who uses a reference matters only where it names something that is here.
+        let mut here = vec![false; document.references.len()];
+        for (reference, _) in &to {
+            if let Some(here) = here.get_mut(index(*reference)) {
+                *here = true;
+            }
+        }
+        let used = document.uses.iter().filter(|used| here.get(index(used.reference)) == Some(&true));
+        let mut users: Vec<_> = used.map(|used| (used.reference, used.resource)).collect();
         users.sort_unstable();
         users.dedup();
         Self { to, from, users }

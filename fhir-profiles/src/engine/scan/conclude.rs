@@ -55,10 +55,10 @@ impl<'a> Scanner<'a, '_> {
             self.mark_program_record();
         }
         if let Some(codes) = self.systems.codes(&self.cursor, system, self.labeller) {
-            let found = if code.escaped {
+            let found = if code.escaped() {
                 codes.find(&self.cursor.decoded(code))
             } else {
-                codes.find(self.cursor.slice(code.span))
+                codes.find(self.cursor.slice(code.span()))
             };
             let resource = self.current;
             self.dated.extend(found.iter().map(|(list, days)| DatedLabel { resource, list: *list, days: *days }));
@@ -78,7 +78,7 @@ impl<'a> Scanner<'a, '_> {
         let steps = self.path.get(self.path_base..).unwrap_or_default();
         match steps {
             [step] => {
-                let name = self.cursor.slice(*step);
+                let name = self.cursor.decoded(*step);
                 name == "period" || name.ends_with("Period")
             }
             _ => false,

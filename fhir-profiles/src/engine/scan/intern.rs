@@ -34,7 +34,7 @@ impl Default for Interner<'_> {
 impl<'a> Interner<'a> {
     /// The number of this text as it is written; parsed when it is new.
     pub(super) fn number(&mut self, cursor: &Cursor<'a>, text: Text, parse: impl FnOnce() -> Arc<Reference>) -> u32 {
-        let written = cursor.slice(text.span);
+        let written = cursor.slice(text.span());
         let slot = slot(written);
         if let Some(Some((known, number))) = self.recent.get(slot)
             && *known == written
@@ -67,16 +67,20 @@ impl Default for SystemCache<'_, '_> {
 
 impl<'a, 'l> SystemCache<'a, 'l> {
     pub(super) fn codes(&mut self, cursor: &Cursor<'a>, name: Text, labeller: &'l Labeller) -> Option<&'l SystemCodes> {
-        let written = cursor.slice(name.span);
+        let written = cursor.slice(name.span());
+        // Two places for each name, so that two systems that meet in one do not drive each other out.
         let slot = slot(written);
-        if let Some(Some((known, codes))) = self.recent.get(slot)
-            && *known == written
-        {
-            return *codes;
+        for place in [slot, slot ^ 1] {
+            if let Some(Some((known, codes))) = self.recent.get(place)
+                && *known == written
+            {
+                return *codes;
+            }
         }
         let codes = labeller.system(&cursor.decoded(name));
-        if let Some(recent) = self.recent.get_mut(slot) {
-            *recent = Some((written, codes));
+        let before = self.recent.get_mut(slot).and_then(|recent| recent.replace((written, codes)));
+        if let (Some(_), Some(other)) = (before, self.recent.get_mut(slot ^ 1)) {
+            *other = before;
         }
         codes
     }

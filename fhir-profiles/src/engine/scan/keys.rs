@@ -29,8 +29,11 @@ impl Keys {
 
     #[inline]
     pub(super) fn add(&mut self, frame: &Frame, cursor: &Cursor<'_>, name: Text) -> Result<(), ScanError> {
-        let hash =
-            if name.escaped { hash(cursor.decoded(name).as_bytes()) } else { hash(cursor.slice(name.span).as_bytes()) };
+        let hash = if name.escaped() {
+            hash(cursor.decoded(name).as_bytes())
+        } else {
+            hash(cursor.slice(name.span()).as_bytes())
+        };
         let bit = 1 << (hash & 63);
         if frame.seen.get() & bit != 0 {
             let earlier = self.names.get(frame.start..).unwrap_or_default();
@@ -40,7 +43,7 @@ impl Keys {
             }
         }
         frame.seen.set(frame.seen.get() | bit);
-        self.names.push((hash, name.span.start));
+        self.names.push((hash, name.span().start));
         Ok(())
     }
 

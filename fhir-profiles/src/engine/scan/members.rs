@@ -50,7 +50,8 @@ impl Scanner<'_, '_> {
         if role == Role::Free {
             return self.value(Role::Free);
         }
-        let name = if key.escaped { name_of(&self.cursor.decoded(key)) } else { name_of(self.cursor.slice(key.span)) };
+        let name =
+            if key.escaped() { name_of(&self.cursor.decoded(key)) } else { name_of(self.cursor.slice(key.span())) };
         match name {
             Name::Other => self.step(key, Role::Element, false)?,
             Name::System => members.system = self.text(key)?,
@@ -212,7 +213,7 @@ impl Scanner<'_, '_> {
             Kind::String if !objects_only => self.cursor.string().map(|_| ()),
             Kind::Scalar | Kind::Null if !objects_only => self.cursor.scalar(),
             Kind::Object | Kind::Array | Kind::String | Kind::Scalar | Kind::Null => {
-                self.path.push(key.span);
+                self.path.push(key);
                 let read = if objects_only { self.objects(role) } else { self.value(role) };
                 self.path.pop();
                 read
@@ -243,13 +244,13 @@ impl Scanner<'_, '_> {
     fn note_own_url(&mut self, text: Option<Text>) {
         let Some(text) = text else { return };
         // Escaped slashes are legal and rare: decode only then.
-        let own = if text.escaped {
+        let own = if text.escaped() {
             self.labeller.below_own_base(&self.cursor.decoded(text)).is_some()
         } else {
-            self.labeller.below_own_base(self.cursor.slice(text.span)).is_some()
+            self.labeller.below_own_base(self.cursor.slice(text.span())).is_some()
         };
         if own {
-            self.own_urls.push(text.span.start);
+            self.own_urls.push(text.span().start);
         }
     }
 
@@ -290,7 +291,7 @@ impl Scanner<'_, '_> {
         if members.resource_type.is_some() && role != Role::Resource {
             // ExampleScenario.instance.resourceType is an element of that name; its resource settles it.
             let steps = self.path.get(self.path_base..).unwrap_or_default();
-            let instance = matches!(steps, [step] if self.cursor.slice(*step) == "instance");
+            let instance = matches!(steps, [step] if self.cursor.decoded(*step) == "instance");
             match self.site() {
                 Some(site) if instance => site.instance_types = true,
                 Some(_) | None => return Err(ScanError::MisplacedResource),

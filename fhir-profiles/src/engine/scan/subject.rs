@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Scanner;
-use crate::engine::json::{Span, index};
+use crate::compartment::named_subjects;
+use crate::engine::json::{Text, index};
 use crate::ids::{InstanceId, LogicalId, ResourceType};
 use crate::reference::Reference;
 
@@ -12,8 +13,7 @@ const STEPS: usize = 3;
 
 /// A reference, and the member names that lead to it.
 pub(super) struct Candidate {
-    steps: [Span; STEPS],
-    length: usize,
+    steps: [Option<Text>; STEPS],
     /// `None`: the element names somebody without a reference.
     reference: Option<u32>,
 }
@@ -25,9 +25,9 @@ impl Scanner<'_, '_> {
         if steps.is_empty() || steps.len() > STEPS {
             return;
         }
-        let mut candidate = Candidate { steps: [Span::default(); STEPS], length: steps.len(), reference };
+        let mut candidate = Candidate { steps: [None; STEPS], reference };
         for (to, from) in candidate.steps.iter_mut().zip(steps) {
-            *to = *from;
+            *to = Some(*from);
         }
         self.subjects.push(candidate);
     }
@@ -41,13 +41,9 @@ impl Scanner<'_, '_> {
             let instance = InstanceId { kind, id: id.clone() };
             patients.push(Arc::new(Reference::Relative { instance, version: None }));
         }
+        let paths = named_subjects(kind);
         for candidate in self.subjects.get(from..).unwrap_or_default() {
-            let steps = candidate.steps.get(..candidate.length).unwrap_or_default();
-            let is_subject = paths(kind).iter().any(|path| {
-                path.split('.').count() == steps.len()
-                    && path.split('.').zip(steps).all(|(step, span)| self.cursor.slice(*span) == step)
-            });
-            if !is_subject {
+            if !paths.iter().any(|path| self.leads_along(path, &candidate.steps)) {
                 continue;
             }
             let named = candidate.reference.and_then(|number| self.references.unique.get(index(number)));
@@ -69,25 +65,16 @@ impl Scanner<'_, '_> {
         self.subjects.truncate(from);
         patients
     }
-}
 
-/// The elements that say whom a resource of this type is about.
-fn paths(kind: ResourceType) -> &'static [&'static str] {
-    match kind.as_str() {
-        "Patient" => &[],
-        "Account" => &["subject"],
-        "Appointment" => &["participant.actor"],
-        "AppointmentResponse" | "Schedule" => &["actor"],
-        "AuditEvent" => &["agent.who", "entity.what"],
-        "Coverage" => &["beneficiary"],
-        "EnrollmentRequest" => &["candidate"],
-        "Group" => &["member.entity"],
-        "Person" => &["link.target"],
-        "Provenance" => &["target"],
-        "ResearchSubject" => &["individual"],
-        "SupplyRequest" => &["deliverTo"],
-        "Task" => &["for"],
-        "Library" | "Measure" | "PlanDefinition" | "ActivityDefinition" => &["subjectReference"],
-        _ => &["subject", "patient"],
+    /// Is this dotted path made of these member names?
+    fn leads_along(&self, path: &str, steps: &[Option<Text>; STEPS]) -> bool {
+        let mut rest = Some(path);
+        for step in steps.iter().flatten() {
+            let name = self.cursor.decoded(*step);
+            rest = rest.and_then(|rest| rest.strip_prefix(&*name));
+            rest =
+                rest.filter(|rest| rest.is_empty() || rest.starts_with('.')).map(|rest| rest.trim_start_matches('.'));
+        }
+        rest == Some("")
     }
 }

@@ -1,6 +1,6 @@
 //! Redaction beside what else could do it, in one run on one thread: the ratios hold on any machine, the times do not.
 //!
-//! `cargo bench -p fhirwall-benches --bench redaction [-- --check]`; with `--check` it fails where a ratio of the
+//! `cargo bench -p fhirwall-redaction-bench [-- --check]`; with `--check` it fails where a ratio of the
 //! acceptance table is missed.
 #![expect(clippy::print_stdout, clippy::unwrap_used, clippy::panic, reason = "a program that reports, or stops")]
 
