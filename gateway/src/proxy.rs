@@ -130,7 +130,7 @@ impl<'a> Journey<'a> {
         if request.method == Method::OPTIONS {
             return public::preflight(self.generation, request, self.journal.decision).map(Outcome::Public);
         }
-        if let Some(document) = public::document(self.generation, request, self.journal.decision, self.now).await {
+        if let Some(document) = public::document(self.generation, request, self.journal.decision) {
             return Ok(Outcome::Public(document));
         }
         let (endpoint, path) = self.route(request)?;
@@ -295,7 +295,7 @@ impl<'a> Journey<'a> {
     async fn end(mut self, outcome: Result<Outcome, Refusal>) -> Answer {
         let Ended { answer, hidden } = self.conclude(outcome).await;
         if hidden {
-            self.release_on_schedule(1).await;
+            self.release_on_schedule(self.journal.quiet().unwrap_or(1)).await;
         }
         answer
     }
@@ -324,7 +324,7 @@ impl<'a> Journey<'a> {
                 Refusal::from(Reason::AuditUnavailable).answer(self.journal.decision)
             }
         };
-        Ended { answer, hidden: false }
+        Ended { answer, hidden: self.journal.quiet().is_some() }
     }
 
     async fn refuse(&mut self, refusal: Refusal) -> Ended {

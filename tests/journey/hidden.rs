@@ -68,3 +68,34 @@ async fn an_older_version_is_guarded_by_the_labels_of_today() {
         assert_eq!(stage.treatment(below).await.status, 404, "{below}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_hidden_or_missing_leaves_on_the_schedule() {
+    let stage = Stage::set().await;
+    let floor = fhirwall::schedule::MINIMUM;
+    let app = &stage.neighbours().treatment;
+    let mut grant = stage.neighbours().grant(app);
+    grant.scope = "user/*.rs user/Observation.cud".to_owned();
+    let authorization = format!("Bearer {}", stage.neighbours().issuer.mint(&grant).unwrap());
+    let body = r#"{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/dov-hart"}}"#;
+    for id in ["bruno-opioid-use", "bruno-there-is-no"] {
+        for below in [format!("/Condition/{id}"), format!("/Condition/{id}/_history/1"), format!("/Condition?_id={id}")]
+        {
+            let asked = std::time::Instant::now();
+            let reply = stage.treatment(&below).await;
+            assert!(asked.elapsed() >= floor, "{below}");
+            assert!(!reply.text().contains(id) || below.contains('?'), "{below}: {}", reply.text());
+        }
+        let condition = format!("code=F11.20&_id={id}");
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/fhir+json"),
+            ("if-none-exist", condition.as_str()),
+        ];
+        let asked = std::time::Instant::now();
+        let url = stage.url("/Observation");
+        let reply = app.client.send(http::Method::POST, &url, &headers, body).await.unwrap();
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        assert!(asked.elapsed() >= floor * 3, "search, consents and create");
+    }
+}

@@ -31,6 +31,7 @@ pub(super) struct Journal {
     interaction: &'static str,
     resource_type: &'static str,
     identified: bool,
+    quiet: Option<u32>,
 }
 
 impl Journal {
@@ -41,7 +42,7 @@ impl Journal {
             certificate: connection.peer.as_ref().map(|peer| peer.sha256_hex()),
             ..AuditRecord::default()
         };
-        Self { decision, record, interaction: "none", resource_type: "none", identified: false }
+        Self { decision, record, interaction: "none", resource_type: "none", identified: false, quiet: None }
     }
 
     /// The record of one entry of a Bundle: a decision of its own, under the id of the Bundle's answer.
@@ -53,7 +54,7 @@ impl Journal {
             interaction: String::new(),
             ..self.record.clone()
         };
-        Self { decision, record, interaction: "none", resource_type: "none", identified: self.identified }
+        Self { decision, record, interaction: "none", resource_type: "none", identified: self.identified, quiet: None }
     }
 
     pub(super) fn endpoint(&mut self, endpoint: &Endpoint) {
@@ -109,6 +110,16 @@ impl Journal {
         if !account.policies.is_empty() {
             self.record.policies = account.policies;
         }
+    }
+
+    /// The answer may not tell by its time whether something was withheld: it leaves on the schedule, like a refusal.
+    /// `rounds`: how many exchanges stand one after another in it.
+    pub(super) const fn keep_quiet(&mut self, rounds: u32) {
+        self.quiet = Some(rounds);
+    }
+
+    pub(super) const fn quiet(&self) -> Option<u32> {
+        self.quiet
     }
 
     pub(super) const fn is_identified(&self) -> bool {

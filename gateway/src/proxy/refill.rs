@@ -31,11 +31,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const fn asked(interaction: &Interaction) -> Option<Asked<'_>> {
     match interaction {
         Interaction::SearchType { kind, query } | Interaction::SearchCompartment { kind, query, .. } => {
-            Some(Asked { kinds: Some(std::slice::from_ref(kind)), query })
+            Some(Asked { kinds: Some(std::slice::from_ref(kind)), query, criteria: true })
         }
-        Interaction::SearchSystem { kinds, query } => Some(Asked { kinds: Some(kinds.as_slice()), query }),
+        Interaction::SearchSystem { kinds, query } => {
+            Some(Asked { kinds: Some(kinds.as_slice()), query, criteria: true })
+        }
         Interaction::Operation { operation, query, .. } => match operation {
-            Operation::Everything | Operation::Lastn | Operation::Docref => Some(Asked { kinds: None, query }),
+            // Its parameters choose a span of time and types: nobody's secret.
+            Operation::Everything => Some(Asked { kinds: None, query, criteria: false }),
+            Operation::Lastn | Operation::Docref => Some(Asked { kinds: None, query, criteria: true }),
             Operation::Expand
             | Operation::Lookup
             | Operation::ValidateCode
@@ -107,13 +111,12 @@ impl Journey<'_> {
             };
             check_status(&answer)?;
             let judged = self.stage("redact", stage.judge(&answer.body)).await?;
-            if !judged.is_searchset() {
-                return Err(Refusal::from(Reason::UpstreamUnintelligible));
-            }
             let rows = judged.rows(&asked);
-            let full = *size.get_or_insert_with(|| page_size(interaction, rows));
+            let full = size.unwrap_or_else(|| page_size(interaction, rows));
+            // A first page without rows says nothing of how many a page has.
+            size = Some(full).filter(|full| *full > 0);
             let after = judged.link("next");
-            let follows = after.as_deref().and_then(|url| page::beginning(url, stage.endpoint, Some(full)));
+            let follows = after.as_deref().and_then(|url| page::beginning(url, stage.endpoint, size));
             let window = Window {
                 skip: position.skip,
                 want: full.saturating_sub(filled.matches.len()),
@@ -129,11 +132,7 @@ impl Journey<'_> {
                     return Err(refusal);
                 }
             };
-            next = if page.passed < rows {
-                Some(Position { skip: page.passed, size: Some(full), ..position })
-            } else {
-                follows
-            };
+            next = if page.passed < rows { Some(Position { skip: page.passed, size, ..position }) } else { follows };
             filled.add(page);
             // Room in memory is given back when the page is written.
             held.extend(answer.room);
@@ -144,6 +143,10 @@ impl Journey<'_> {
         }
         if filled.pages == 1 {
             stage.endpoint.schedule.observe(self.started.elapsed());
+        }
+        if filled.matches.is_empty() {
+            // Nothing found, or nothing that may be shown: an `_id` search would tell which.
+            self.journal.keep_quiet(1);
         }
         let link = |relation: &str| self.link(stage.endpoint, subject, interaction, relation, next.as_ref());
         let (body, account) = filled.written(link);

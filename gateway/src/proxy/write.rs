@@ -20,6 +20,7 @@ use super::read::check_status;
 use super::{Journey, Outcome, failure};
 use crate::forward::{UpstreamAnswer, UpstreamRequest};
 use crate::redact::Stage;
+use crate::redact::rows::{Asked, Window};
 use crate::refusal::Refusal;
 
 /// A write that was judged on both images and may be sent as it is.
@@ -90,7 +91,11 @@ impl Journey<'_> {
             }
             Interaction::ConditionalCreate { kind, condition } => {
                 match self.single_match(stage, *kind, condition).await? {
-                    None => self.judge_create(stage, *kind, brought.body).await?,
+                    None => {
+                        // There is none, or none that may be seen: search, consents and create take as long as they may.
+                        self.journal.keep_quiet(3);
+                        self.judge_create(stage, *kind, brought.body).await?
+                    }
                     Some(instance) => return Ok(Planned::There(instance)),
                 }
             }
@@ -153,7 +158,10 @@ impl Journey<'_> {
         let answer = self.stage("forward", stage.endpoint.upstream.exchange(&upstream)).await.map_err(failure)?;
         check_status(&answer)?;
         let judged = self.stage("redact", stage.judge(&answer.body)).await?;
-        let shown = stage.write(judged, |_, _| None).map_err(|withheld| withheld.0)?;
+        // As a search of its own: what was found by what is hidden in it is not found (ADR 69).
+        let asked = Asked { kinds: Some(&[kind]), query: condition, criteria: true };
+        let all = Window { skip: 0, want: usize::MAX, whole: false };
+        let shown = stage.rows(judged, &asked, all, |_, _| None).map_err(|withheld| withheld.0)?;
         let prefix = format!("{kind}/");
         let mut found = shown.account.instances.iter().filter_map(|instance| instance.strip_prefix(prefix.as_str()));
         match (found.next(), found.next()) {

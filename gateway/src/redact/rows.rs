@@ -23,6 +23,8 @@ pub struct Asked<'q> {
     /// `None`: rows of every type, as `$everything` gives them.
     pub kinds: Option<&'q [ResourceType]>,
     pub query: &'q Query,
+    /// The query's parameters are criteria: rows are there because they meet them.
+    pub criteria: bool,
 }
 
 /// The part of the EHR's page that is wanted, in rows that match.
@@ -98,6 +100,10 @@ impl Stage<'_> {
         window: Window,
         link: impl Fn(&str, &str) -> Option<String>,
     ) -> Result<Rows, Box<(Refusal, Account)>> {
+        let unreadable = || Box::new((Refusal::from(Reason::UpstreamUnintelligible), Account::default()));
+        if !judged.is_searchset() {
+            return Err(unreadable());
+        }
         let Judged { document, mut verdicts } = judged;
         for (relation, url) in document.links() {
             if let Some(shown) = link(&relation, &url) {
@@ -105,7 +111,6 @@ impl Stage<'_> {
             }
         }
         let redacted = self.without_oracles(&document, &mut verdicts, asked, window)?;
-        let unreadable = || Box::new((Refusal::from(Reason::UpstreamUnintelligible), Account::default()));
         let mut page = Page::read(&document, &redacted, asked).map_err(|_| unreadable())?;
         let passed = page.cut(window);
         let bases: Vec<&str> = self.endpoint.facts.bases.iter().map(String::as_str).collect();
@@ -168,6 +173,9 @@ impl Stage<'_> {
 
 /// The shown rows that the criteria or the order found by what was taken out of them.
 fn oracles(document: &Document<'_>, redacted: &Redacted, asked: &Asked<'_>, bases: &[&str]) -> Vec<u32> {
+    if !asked.criteria {
+        return Vec::new();
+    }
     let shown: HashSet<u32> = redacted.disclosed.iter().copied().collect();
     let mut removed: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
     for removal in &redacted.removals {
