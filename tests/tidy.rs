@@ -166,3 +166,28 @@ fn every_adr_has_its_three_parts() {
         }
     }
 }
+
+#[test]
+fn every_attack_row_names_tests_that_exist() {
+    let page = std::fs::read_to_string(root().join("docs/attacks.md")).unwrap();
+    let mut code = String::new();
+    for folder in ["fhir-profiles", "policy", "gateway", "tests"] {
+        for file in sources(&root().join(folder)) {
+            code.push_str(&std::fs::read_to_string(file).unwrap());
+        }
+    }
+    let mut rows = BTreeSet::new();
+    for line in page.lines() {
+        let cells: Vec<&str> = line.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect();
+        let (Some(Ok(row)), Some(tests)) = (cells.first().map(|cell| cell.parse::<u32>()), cells.get(3)) else {
+            continue;
+        };
+        rows.insert(row);
+        let names: Vec<&str> = tests.split(", ").map(|name| name.trim_matches('`')).collect();
+        for name in names {
+            assert!(code.contains(&format!("fn {name}(")), "row {row} names `{name}`, and no test has that name");
+        }
+    }
+    let expected: BTreeSet<u32> = (1..=27).chain([33, 38, 39, 44]).collect();
+    assert_eq!(rows, expected);
+}

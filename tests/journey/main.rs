@@ -9,6 +9,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod attacks;
 mod bundles;
 mod changes;
 mod doors;
@@ -21,6 +22,7 @@ mod public;
 mod receiver;
 mod search;
 mod sinks;
+mod standard;
 mod upstreams;
 mod wire;
 mod writes;
