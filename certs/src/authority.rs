@@ -98,6 +98,14 @@ impl fmt::Debug for Authority {
     }
 }
 
+/// A new private key (ECDSA P-256) as PKCS#8 PEM text.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub fn private_key_pem() -> Result<String, AuthorityError> {
+    Ok(KeyPair::generate().map_err(AuthorityError::Signing)?.serialize_pem())
+}
+
 enum Use {
     Server,
     Client,

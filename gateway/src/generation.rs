@@ -27,6 +27,7 @@ use crate::resolve::Resolver;
 use crate::schedule::Schedule;
 use crate::shared::Shared;
 use crate::smart::AuthServer;
+use crate::smart::metadata::Server;
 use crate::smart::remote::{OwnProof, TokenEndpoint};
 use crate::smart::signing::SigningKey;
 use crate::smart::upstream::{BackendService, FixedHeader};
@@ -41,6 +42,8 @@ pub struct Generation {
     pub identifier: Arc<Identifier>,
     pub endpoints: Vec<Endpoint>,
     pub sealer: Sealer,
+    /// The first issuer, whose endpoints clients look for here in resource mode.
+    pub issuer: Option<Server>,
     pub limits: Limits,
     /// By listener, in the order of the configuration.
     pub listeners: Vec<ServerTls>,
@@ -103,6 +106,7 @@ impl Generation {
             identifier,
             endpoints,
             sealer: sealer(&gateway.keys)?,
+            issuer: issuer(&gateway)?,
             limits: Limits {
                 max_bytes: gateway.limits.response_bytes.bytes(),
                 max_depth: u16::try_from(gateway.limits.json_depth.get()).unwrap_or(u16::MAX),
@@ -245,6 +249,11 @@ fn identifier(config: &Config, shared: &Shared) -> Result<Identifier, BuildError
         100_000,
     )
     .for_endpoints(config.gateway.endpoints.iter().map(|endpoint| endpoint.base_url.base().to_owned()).collect()))
+}
+
+fn issuer(gateway: &config::Gateway) -> Result<Option<Server>, BuildError> {
+    let issuer = gateway.issuers.first().filter(|_| gateway.smart.mode == config::SmartMode::Resource);
+    issuer.map(|one| Ok(Server::new(one.issuer.clone(), files::issuer_client(one)?))).transpose()
 }
 
 fn sealer(keys: &config::Keys) -> Result<Sealer, BuildError> {

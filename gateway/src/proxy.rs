@@ -130,7 +130,7 @@ impl<'a> Journey<'a> {
         if request.method == Method::OPTIONS {
             return public::preflight(self.generation, request, self.journal.decision).map(Outcome::Public);
         }
-        if let Some(document) = public::document(self.generation, request, self.journal.decision) {
+        if let Some(document) = public::document(self.generation, request, self.journal.decision, self.now).await {
             return Ok(Outcome::Public(document));
         }
         let (endpoint, path) = self.route(request)?;

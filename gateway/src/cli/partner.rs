@@ -1,5 +1,6 @@
 //! `fhirwall partner`: take a partner on, look at it, stop it, renew its credentials.
 
+mod attempt;
 mod check;
 mod enrol;
 mod list;
@@ -42,6 +43,8 @@ enum Verb {
         #[arg(long)]
         resume: bool,
     },
+    /// Make a read as the partner's own system would: discovery, token, certificate, answer.
+    Try(attempt::Args),
     /// Renew a partner's certificate or secret.
     Rotate(rotate::Args),
 }
@@ -84,6 +87,7 @@ fn run_at(args: Args, now: OffsetDateTime) -> ExitCode {
         Verb::Check(args) => check::run(&args, now),
         Verb::List(args) => list::run(&args, now),
         Verb::Suspend { client_id, config, resume } => suspend(&client_id, &config, resume),
+        Verb::Try(args) => attempt::run(&args, now),
         Verb::Rotate(args) => rotate::run(&args, now),
     };
     outcome.unwrap_or_else(|refused| {

@@ -10,6 +10,7 @@ mod page;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fhirwall_certs::server::ServerTls;
@@ -108,6 +109,8 @@ struct Issuer {
     clock: Arc<dyn Clock>,
     keys: SigningKeys,
     clients: Vec<RegisteredClient>,
+    /// The gateway's partner files: a partner taken on while the demo runs is a client here as well.
+    partners: PathBuf,
     /// The FHIR base that tokens are for.
     audience: String,
     url: std::sync::OnceLock<String>,
@@ -161,17 +164,20 @@ impl Issuer {
 }
 
 impl AuthorizationServer {
-    /// Starts on loopback. Tokens are for `audience`, the gateway's FHIR base.
+    /// Starts on loopback. Clients are those given, and backend services with a file in `partners`. Tokens are for
+    /// `audience`, the gateway's FHIR base.
     pub(crate) async fn start(
         tls: &ServerTls,
         clock: Arc<dyn Clock>,
         clients: Vec<RegisteredClient>,
+        partners: PathBuf,
         audience: String,
     ) -> anyhow::Result<Self> {
         let issuer = Arc::new(Issuer {
             clock,
             keys: SigningKeys::generate()?,
             clients,
+            partners,
             audience,
             url: std::sync::OnceLock::new(),
             state: Mutex::default(),

@@ -63,7 +63,7 @@ impl Neighbours {
             clients.push(profile.registration(AppKey::from_pem(&identity(files)?.1)?.jwk()));
         }
         let audience = format!("https://{listen}/fhir");
-        let issuer = AuthorizationServer::start(&pki.issuer_tls()?, clock, clients, audience)
+        let issuer = AuthorizationServer::start(&pki.issuer_tls()?, clock, clients, dir.join("partners"), audience)
             .await
             .context("cannot start the sample authorization server")?;
         let site = Site { dir, listen, listen_smart, admin, ehr_base: ehr.base_url(), issuer: issuer.issuer() };

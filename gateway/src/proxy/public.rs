@@ -9,6 +9,7 @@ use fhirwall_policy::reason::Reason;
 use http::header::{CONTENT_TYPE, ORIGIN};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::Value;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::config::SmartMode;
@@ -40,7 +41,12 @@ pub(super) fn resource_metadata(endpoint: &Endpoint) -> Option<String> {
 }
 
 /// The public document asked for, if one is.
-pub(super) fn document(generation: &Generation, request: &Request, decision: Uuid) -> Option<Answer> {
+pub(super) async fn document(
+    generation: &Generation,
+    request: &Request,
+    decision: Uuid,
+    now: OffsetDateTime,
+) -> Option<Answer> {
     if request.method != Method::GET && request.method != Method::HEAD {
         return None;
     }
@@ -53,7 +59,7 @@ pub(super) fn document(generation: &Generation, request: &Request, decision: Uui
         }
         match request.path.strip_prefix(endpoint.base_path.as_str()) {
             Some(SMART) => {
-                let document = smart_configuration(&endpoint.base_url, &server(generation, endpoint));
+                let document = smart_configuration(&endpoint.base_url, &server(generation, endpoint, now).await);
                 return Some(json(decision, JSON, &document));
             }
             Some(CAPABILITIES) if acceptable(request) => {
@@ -166,7 +172,7 @@ fn scopes(generation: &Generation) -> Vec<String> {
     scopes
 }
 
-fn server(generation: &Generation, endpoint: &Endpoint) -> AuthorizationServer {
+async fn server(generation: &Generation, endpoint: &Endpoint, now: OffsetDateTime) -> AuthorizationServer {
     let gateway = &generation.config.gateway;
     let scopes = scopes(generation);
     match gateway.smart.mode {
@@ -176,13 +182,23 @@ fn server(generation: &Generation, endpoint: &Endpoint) -> AuthorizationServer {
             launch_ehr: gateway.smart.mode == SmartMode::Front,
             scopes,
         },
-        SmartMode::Resource => AuthorizationServer::Issuer {
-            issuer: gateway.issuers.first().map(|issuer| issuer.issuer.clone()).unwrap_or_default(),
-            authorization_endpoint: None,
-            token_endpoint: None,
-            introspection_endpoint: None,
-            revocation_endpoint: None,
-            scopes,
-        },
+        SmartMode::Resource => {
+            // SMART App Launch 2.2 wants the endpoints named here; while the issuer is away, clients ask it themselves.
+            let announced = match &generation.issuer {
+                Some(issuer) => issuer.metadata(now).await.ok(),
+                None => None,
+            };
+            let announced = announced.as_ref();
+            AuthorizationServer::Issuer {
+                issuer: gateway.issuers.first().map(|issuer| issuer.issuer.clone()).unwrap_or_default(),
+                authorization_endpoint: announced.map(|server| server.authorization_endpoint().to_string()),
+                token_endpoint: announced.and_then(|server| server.token_endpoint()).map(|url| url.to_string()),
+                introspection_endpoint: announced
+                    .and_then(|server| server.additional_metadata().introspection_endpoint.clone()),
+                revocation_endpoint: announced
+                    .and_then(|server| server.additional_metadata().revocation_endpoint.clone()),
+                scopes,
+            }
+        }
     }
 }

@@ -27,6 +27,12 @@ pub struct MoreMetadata {
     /// RFC 9207: answers carry `iss`, and one without it is another server's.
     #[serde(default)]
     pub authorization_response_iss_parameter_supported: bool,
+    /// RFC 8414 section 2.
+    #[serde(default)]
+    pub introspection_endpoint: Option<String>,
+    /// RFC 8414 section 2.
+    #[serde(default)]
+    pub revocation_endpoint: Option<String>,
 }
 
 impl AdditionalProviderMetadata for MoreMetadata {}

@@ -17,7 +17,8 @@ use super::{Refused, file, place};
 use crate::config::{Config, Sha256, environment};
 use crate::control::findings;
 use crate::identify::partners::CertificateMatch;
-use crate::pki::PkiDirectory;
+use crate::pki::{PkiDirectory, write_key};
+use crate::smart::signing::SigningKey;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
@@ -52,6 +53,9 @@ pub(super) struct Args {
     client_secret_file: Option<PathBuf>,
     #[command(flatten)]
     certificate: Certificate,
+    /// Make its keys and its certificate here, in `--pki`: for trying out and for small sites. Else a partner keeps its own.
+    #[arg(long, requires = "pki", conflicts_with_all = ["csr", "certificate", "jwks_uri", "jwks_file", "dpop"])]
+    make_keys: bool,
     /// A URI name of its certificate, as spiffe://partner.example/gateway.
     #[arg(long)]
     san_uri: Vec<String>,
@@ -115,7 +119,7 @@ pub(super) fn run(mut args: Args, now: OffsetDateTime) -> Result<ExitCode, Refus
     if path.exists() || config.partners.get(&client_id).is_some() {
         return Err(Refused::Exists(path));
     }
-    let (certificates, issued) = certificates(&args, &client_id, now)?;
+    let (certificates, issued) = certificates(&mut args, &client_id, now)?;
     place(&path, &yaml(&args, &certificates))?;
     let config = Config::load(&args.config, &environment)?;
     letter(&config, &client_id, &path, issued.as_deref(), now);
@@ -160,7 +164,10 @@ fn ask(flag: &str, question: &str) -> Result<String, Refused> {
 
 type Issued = (Vec<CertificateMatch>, Option<PathBuf>);
 
-fn certificates(args: &Args, client_id: &str, now: OffsetDateTime) -> Result<Issued, Refused> {
+fn certificates(args: &mut Args, client_id: &str, now: OffsetDateTime) -> Result<Issued, Refused> {
+    if let (true, Some(pki)) = (args.make_keys, args.certificate.pki.clone()) {
+        return make_keys(args, client_id, &pki, now);
+    }
     if args.certificate.csr.is_some() {
         if args.san_uri.is_empty() && args.san_dns.is_empty() {
             return Err(Refused::Usage("a certificate needs a name: `--san-uri` or `--san-dns`".to_owned()));
@@ -173,6 +180,29 @@ fn certificates(args: &Args, client_id: &str, now: OffsetDateTime) -> Result<Iss
     let uris = args.san_uri.iter().cloned().map(CertificateMatch::SanUri);
     let dns = args.san_dns.iter().map(|name| CertificateMatch::SanDns(name.to_ascii_lowercase()));
     Ok((uris.chain(dns).collect(), None))
+}
+
+/// A certificate with its key, and a second key that signs assertions (SMART App Launch 2.2, asymmetric authentication).
+fn make_keys(args: &mut Args, client_id: &str, pki: &Path, now: OffsetDateTime) -> Result<Issued, Refused> {
+    if args.san_uri.is_empty() && args.san_dns.is_empty() {
+        args.san_uri.push(format!("urn:fhirwall:partner:{client_id}"));
+    }
+    let names = LeafNames {
+        common_name: client_id.to_owned(),
+        dns: args.san_dns.clone(),
+        uris: args.san_uri.clone(),
+        ips: Vec::new(),
+    };
+    let issued = PkiDirectory::open(pki)?.issue_client(client_id, &names, args.certificate.days, now)?;
+    let failed = || Refused::Usage("a signing key could not be made".to_owned());
+    let pem = fhirwall_certs::authority::private_key_pem().map_err(|_| failed())?;
+    let signing = SigningKey::from_pem(pem.as_bytes()).map_err(|_| failed())?;
+    write_key(&pki.join(format!("{client_id}-signing.key")), &pem)?;
+    let jwks = pki.join(format!("{client_id}.jwks.json"));
+    let document = format!("{:#}\n", crate::smart::signing::jwks(&[signing]));
+    std::fs::write(&jwks, document).map_err(|source| file("write", &jwks, source))?;
+    args.jwks_file = Some(std::path::absolute(&jwks).map_err(|source| file("find", &jwks, source))?);
+    Ok((certificate_of(&issued.certificate)?, Some(issued.certificate)))
 }
 
 /// Signs a request: the names are those given here, not the request's.
