@@ -58,6 +58,13 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
 }
 
 #[test]
+fn the_gateways_own_alerts_name_runbooks_that_are_there() {
+    for alert in fhirwall::alerts::Alert::ALL {
+        assert!(root().join(alert.runbook()).is_file(), "{}: {}", alert.as_str(), alert.runbook());
+    }
+}
+
+#[test]
 fn every_key_of_the_charts_values_is_in_its_schema() {
     let schema: serde_json::Value = serde_json::from_str(&text("deploy/helm/fhirwall/values.schema.json")).unwrap();
     let values = text("deploy/helm/fhirwall/values.yaml");

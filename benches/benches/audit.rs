@@ -82,6 +82,7 @@ fn one_judgement_among(bencher: Bencher<'_, '_>, users: u64) {
             partner: "app",
             issuer: "https://idp.example",
             user,
+            token: None,
             address: IpAddr::from([192, 0, 2, 1]),
             certificate: Some("c1"),
             patients: &["p1", "p2"],

@@ -3,9 +3,12 @@
 //! It serves loopback without TLS, or mTLS elsewhere (the configuration refuses anything else). A browser page of another
 //! origin must not act through it: the `Host` has to be the listener's own, and acts need a header that forms cannot set.
 
+mod lockdowns;
+
 use std::fmt;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -14,6 +17,8 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
+use crate::lockdown::{Lifting, Order, OrderRefused};
+use crate::state::Lockdown;
 use crate::telemetry::Metrics;
 
 /// One thing that readiness depends on.
@@ -26,6 +31,7 @@ pub struct Check {
 }
 
 /// What the admin listener asks of the running gateway.
+#[async_trait]
 pub trait Operations: Send + Sync + 'static {
     /// Has the first good generation gone live?
     fn started(&self) -> bool;
@@ -39,6 +45,12 @@ pub trait Operations: Send + Sync + 'static {
     fn consents_changed(&self, patient: Option<&str>);
     /// The latest signed head of the audit log, to be kept where its own host cannot reach.
     fn audit_head(&self) -> Option<serde_json::Value>;
+    /// The lockdowns in force.
+    async fn lockdowns(&self) -> Result<Arc<[Lockdown]>, OrderRefused>;
+    /// Begins a lockdown on every replica.
+    async fn lock_down(&self, order: Order) -> Result<Lockdown, OrderRefused>;
+    /// Ends a lockdown before its time.
+    async fn lift(&self, id: &str, lifting: Lifting) -> Result<(), OrderRefused>;
     /// The names under which this listener may be addressed.
     fn hosts(&self) -> Vec<String>;
 }
@@ -69,6 +81,8 @@ pub fn router(admin: Admin) -> Router {
         .route("/config", get(configuration))
         .route("/decisions/{id}", get(decision))
         .route("/audit/head", get(audit_head))
+        .route("/lockdowns", get(lockdowns::list).post(lockdowns::begin))
+        .route("/lockdowns/{id}/lift", post(lockdowns::lift))
         .route("/consents/changed", post(consents_changed))
         .layer(middleware::from_fn_with_state(admin.clone(), guard))
         .with_state(admin)

@@ -139,6 +139,11 @@ impl Admission {
         self.rates.sweep();
     }
 
+    /// So many patients an hour the app's own file states.
+    pub fn stated_patients(&self, client_id: &str) -> Option<u32> {
+        self.limits.load().of(client_id).stated_patients_per_hour
+    }
+
     /// A request before its caller is known: the address alone spends.
     pub fn unidentified(&self, address: IpAddr) -> Result<(), Throttled> {
         self.rates.address(address)

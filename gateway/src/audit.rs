@@ -264,6 +264,15 @@ impl AuditLog {
         }
     }
 
+    /// Is the end of the log still what was written? Reads files: not for the path of a request.
+    ///
+    /// # Errors
+    /// When a file of the log cannot be read.
+    pub fn check_recent(&self) -> io::Result<Option<verify::Finding>> {
+        let head = self.heads.borrow().clone();
+        verify::verify_recent(&self.dir, head)
+    }
+
     /// Could the last record be written? Readiness follows this; a request must not rely on it.
     pub fn is_available(&self) -> bool {
         self.status.available.load(Ordering::Acquire)

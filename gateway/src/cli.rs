@@ -7,10 +7,12 @@ pub mod config;
 pub mod consent;
 pub mod demo;
 mod findings;
+pub mod lockdown;
 pub mod partner;
 pub mod policy;
 pub mod probe;
 pub mod redact;
+mod replay;
 pub mod report;
 pub mod run;
 pub mod scan;
@@ -44,6 +46,8 @@ enum Verb {
     Consent(consent::Args),
     /// Everything in one process: sample EHR, sample issuer, three apps, the gateway, and a tour.
     Demo(demo::Args),
+    /// Withhold all Part 2 data, or stop an app, a user or an endpoint, on every replica.
+    Lockdown(lockdown::Args),
     /// Partners: take on, look at, stop, renew.
     Partner(partner::Args),
     /// Does the gateway live, is it ready, has it started? For images without a shell.
@@ -83,6 +87,7 @@ impl Cli {
             Verb::Config(args) => config::run(args),
             Verb::Consent(args) => consent::run(args),
             Verb::Demo(args) => demo::run(args),
+            Verb::Lockdown(args) => lockdown::run(args),
             Verb::Partner(args) => partner::run(args),
             Verb::Probe(args) => probe::run(&args),
             Verb::Run(args) => run::run(&args),

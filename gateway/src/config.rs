@@ -37,7 +37,9 @@ pub use endpoint::{Endpoint, EndpointPart2, FhirVersion, Part2Role, Upstream, Up
 pub use gateway::{Directory, Gateway, Keys, Mode, Policies, ProofWanted, Waiver};
 pub use identity::{Partners, RegisteredPartner};
 pub use issuer::{Claims, Introspection, Issuer, Provider, Smart, SmartMode};
-pub use limits::{AddressRates, Limits, PartnerRates, Risk, RiskAnswer, RiskRule, UserRates};
+pub use limits::{
+    AddressRates, Alerts, Limits, PartnerRates, Risk, RiskAnswer, RiskMode, RiskRule, RiskScores, UserRates,
+};
 pub use listener::{Admin, AdminRole, ClientAuth, Listener, ListenerTls, Role, Serves, TrustedProxy};
 pub use operation::{Audit, Durability, LogFormat, LogLevel, Shutdown, Sink, SinkKind, State, Telemetry};
 pub use partner::{Agreement, Assessment, Contacts, Dpop, Evidence, MtlsMode, PartnerFile, PartnerLimits};

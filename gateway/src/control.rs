@@ -20,6 +20,7 @@ use time::OffsetDateTime;
 
 use crate::config::{Config, Waiver};
 pub use crate::control::catalogue::markdown;
+pub(crate) use crate::control::files::expiries;
 
 /// A rule.
 #[derive(Debug)]

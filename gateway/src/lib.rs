@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod admit;
+pub mod alerts;
 pub mod audit;
 pub mod behaviour;
 pub mod cli;
@@ -22,6 +23,7 @@ pub mod identify;
 pub mod interpret;
 pub mod links;
 pub mod listen;
+pub mod lockdown;
 pub mod pki;
 pub mod prove;
 pub mod proxy;

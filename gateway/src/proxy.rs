@@ -10,6 +10,7 @@ mod pushdown;
 mod read;
 mod record;
 mod refill;
+mod risk;
 mod served;
 mod write;
 mod written;
@@ -62,7 +63,6 @@ impl Application for Gateway {
         let mut journey = Journey {
             shared: &self.shared,
             now: self.shared.clock.now(),
-            address: connection.address.ip(),
             started: Instant::now(),
             journal: Journal::new(Uuid::now_v7(), connection),
             generation,
@@ -88,7 +88,6 @@ struct Journey<'a> {
     shared: &'a Shared,
     generation: &'a Generation,
     now: OffsetDateTime,
-    address: IpAddr,
     started: Instant,
     journal: Journal,
 }
@@ -122,6 +121,8 @@ struct Visit<'v> {
     subject: &'v Subject,
     /// All Part 2 data is locked down.
     part2_locked: bool,
+    /// How its behaviour is rated.
+    risk: Risk,
 }
 
 impl<'a> Journey<'a> {
@@ -145,7 +146,8 @@ impl<'a> Journey<'a> {
         self.journal.interaction(&interaction);
         let _admitted = self.stage("admit", self.admit(&subject, &interaction)).await?;
         let part2_locked = self.lockdowns(endpoint, &subject).await?;
-        let visit = Visit { endpoint, subject: &subject, part2_locked };
+        let risk = self.risk(&subject)?;
+        let visit = Visit { endpoint, subject: &subject, part2_locked, risk };
         let brought = Brought::with(request)?;
         if let Interaction::Batch { entries } = &interaction {
             return self.batch(&visit, entries, &brought).await;
@@ -275,15 +277,16 @@ impl<'a> Journey<'a> {
         let lockdowns = self.shared.state.lockdowns().await.map_err(|_| Refusal::from(Reason::StateUnavailable))?;
         let bearer = served::bearer(subject);
         let live = || lockdowns.iter().filter(|lockdown| self.now < lockdown.until);
-        if live().any(|lockdown| lockdown.stops(bearer, &endpoint.facts.name)) {
+        let spared = |lockdown: &crate::state::Lockdown| lockdown.spares_emergency && subject.emergency.is_some();
+        if live().any(|lockdown| lockdown.stops(bearer, &endpoint.facts.name) && !spared(lockdown)) {
             return Err(Refusal::from(Reason::Lockdown));
         }
         Ok(live().any(crate::state::Lockdown::withholds_part2))
     }
 
     fn decide(&self, visit: &Visit<'_>, interaction: &Interaction) -> Result<Permit, Refusal> {
-        let Visit { endpoint, subject, .. } = visit;
-        let asked = Asked { subject, interaction, endpoint: &endpoint.facts, risk: Risk::Low, now: self.now };
+        let Visit { endpoint, subject, risk, .. } = visit;
+        let asked = Asked { subject, interaction, endpoint: &endpoint.facts, risk: *risk, now: self.now };
         decide(&self.generation.policies, &asked).map_err(|denial| Refusal {
             needed_scope: denial.needed_scope,
             policies: denial.policies,
@@ -315,7 +318,7 @@ impl<'a> Journey<'a> {
         let answer = match recorded {
             Ok(()) => {
                 self.shared.metrics.audit_record();
-                self.journal.observe(self.shared, self.address, self.now, None, answer.body.len());
+                self.journal.observe(self.shared, self.now, None, answer.body.len());
                 self.journal.count(self.shared, Ok(answer.status), took);
                 Answer { ending: Some(self.journal.ending(Arc::clone(&self.shared.audit))), ..answer }
             }
@@ -331,7 +334,7 @@ impl<'a> Journey<'a> {
         let reason = refusal.reason;
         let mut visible = refusal.clone();
         if self.journal.is_identified() {
-            self.journal.observe(self.shared, self.address, self.now, Some(reason), 0);
+            self.journal.observe(self.shared, self.now, Some(reason), 0);
             let record = self.journal.refusal(&refusal);
             if self.record(record).await.is_err() {
                 visible = Refusal::from(Reason::AuditUnavailable);

@@ -1,17 +1,19 @@
 //! Starting and ending a gateway: the parts that outlive a generation, the listeners, the admin address, the reloads.
 
+pub(crate) mod behaviour;
 mod deliveries;
 mod offered;
 mod operations;
 mod service;
 mod start;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::watch as channel;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -38,7 +40,7 @@ pub struct Prepared {
     pub trigger: Trigger,
     pub draining: Arc<AtomicBool>,
     /// Turns true when listeners shall stop to accept.
-    pub stop: watch::Sender<bool>,
+    pub stop: channel::Sender<bool>,
     deliveries: Vec<Arc<Delivery>>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -51,7 +53,7 @@ pub struct Running {
     pub addresses: Vec<SocketAddr>,
     trigger: Trigger,
     draining: Arc<AtomicBool>,
-    stop: watch::Sender<bool>,
+    stop: channel::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
     deliveries: Vec<Arc<Delivery>>,
     tasks: Vec<JoinHandle<()>>,
@@ -102,6 +104,11 @@ impl Running {
         self.trigger.reload();
     }
 
+    /// Looks after the audit chain and the certificates now, as it does every five minutes.
+    pub async fn look(&self) {
+        watch::look(&self.live, &self.shared).await;
+    }
+
     /// Ends: stops to accept, waits for requests under way, closes the audit log.
     pub async fn shutdown(self, drain: Duration) {
         let Self { shared, draining, stop, deliveries, tasks, .. } = self;
@@ -118,7 +125,7 @@ impl Running {
 pub struct Ending {
     pub shared: Arc<Shared>,
     draining: Arc<AtomicBool>,
-    stop: watch::Sender<bool>,
+    stop: channel::Sender<bool>,
     deliveries: Vec<Arc<Delivery>>,
     tasks: Vec<JoinHandle<()>>,
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::admit::Admission;
+use crate::alerts::Alerts;
 use crate::audit::AuditLog;
 use crate::behaviour::Behaviour;
 use crate::clock::Clock;
@@ -11,6 +12,7 @@ use crate::decisions::Decisions;
 use crate::forward::Pools;
 use crate::identify::state::{ReplayCache, Revocations};
 use crate::listen::InFlight;
+use crate::lockdown::Orders;
 use crate::state::{RedisState, StateStore};
 use crate::telemetry::Metrics;
 
@@ -26,8 +28,9 @@ pub struct Shared {
     /// The same, where replicas share it.
     pub redis: Option<Arc<RedisState>>,
     pub decisions: Decisions,
-    /// In shadow mode: it tells what stands out, and changes nothing.
     pub behaviour: Behaviour,
+    pub alerts: Alerts,
+    pub lockdowns: Orders,
     pub in_flight: Arc<InFlight>,
     /// What is known of the EHRs' URLs.
     pub upstreams: Pools,

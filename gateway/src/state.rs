@@ -5,6 +5,7 @@
 
 mod embedded;
 mod identity;
+mod kept;
 mod shared;
 
 use std::fmt;
@@ -72,6 +73,8 @@ pub enum StateUnavailable {
     Full,
     #[error("the local copy of the shared state is too old")]
     Stale,
+    #[error("the change holds in this process, and could not be kept for the next")]
+    Unkept,
 }
 
 /// What can be revoked.
@@ -112,6 +115,9 @@ pub struct Lockdown {
     pub reason: String,
     /// Who ordered it.
     pub by: String,
+    /// Emergency access goes on: for what no person ordered.
+    #[serde(default)]
+    pub spares_emergency: bool,
 }
 
 /// What a lockdown stops.

@@ -11,7 +11,9 @@ mod simulation;
 
 use std::net::IpAddr;
 
-use fhirwall::behaviour::{Answer, Behaviour, Observation, PROFILE_BYTES, Settings, Signal};
+use fhirwall::behaviour::{
+    Answer, Behaviour, Caller, Gate, Observation, PROFILE_BYTES, Proof, Rule, Rules, Settings, Signal,
+};
 use simulation::{HELD_OUT, Scenario, area, rate, run};
 use time::{Duration, OffsetDateTime};
 
@@ -53,6 +55,7 @@ fn observation<'a>(at: OffsetDateTime, patients: &'a [&'a str]) -> Observation<'
         partner: "app",
         issuer: "https://idp.example",
         user: "u1",
+        token: None,
         address: IpAddr::from([192, 0, 2, 1]),
         certificate: Some("c1"),
         patients,
@@ -211,4 +214,125 @@ fn memory_is_bounded_whoever_comes() {
     }
     assert!(behaviour.len() <= 100);
     assert!(PROFILE_BYTES <= 2048, "{PROFILE_BYTES}");
+}
+
+const CALLER: Caller<'static> = Caller { partner: "app", issuer: "https://idp.example", user: "u1" };
+const NO_PROOF: Proof = Proof { at: None, suffices: false };
+
+fn ruled(rule: Rule) -> Behaviour {
+    let rules = Rules { mass_access: Some(rule), denied_requests: Some(rule), ..Rules::default() };
+    Behaviour::new(Settings { rules, ..Settings::default() })
+}
+
+fn rule(answer: Answer) -> Rule {
+    Rule { threshold: 3, window: std::time::Duration::from_secs(3600), answer }
+}
+
+fn start() -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(1_767_571_200).unwrap()
+}
+
+#[test]
+fn a_rule_holds_from_one_above_its_number_and_its_window_ends() {
+    let behaviour = ruled(rule(Answer::Throttle));
+    let gate = |now| behaviour.gate(CALLER, now, NO_PROOF, false);
+    for (n, patient) in ["a", "b", "c", "c", "c"].into_iter().enumerate() {
+        let answer = behaviour.observe(&observation(start(), &[patient])).user.answer;
+        assert_eq!(answer, Answer::Observe, "patient {n}");
+    }
+    assert_eq!(gate(start()), Gate::Open);
+    assert_eq!(behaviour.observe(&observation(start(), &["d"])).user.answer, Answer::Throttle);
+    assert!(matches!(gate(start()), Gate::Watched(_)), "the first request goes on");
+    assert!(matches!(gate(start()), Gate::SlowDown(wait, _) if wait <= std::time::Duration::from_secs(2)));
+    assert!(matches!(gate(start() + Duration::seconds(2)), Gate::Watched(_)), "slowed down, not stopped");
+    // The answer ends five minutes after it was last called for, and the window after an hour.
+    assert_eq!(gate(start() + Duration::seconds(301)), Gate::Open);
+    let later = start() + Duration::seconds(3600);
+    assert_eq!(behaviour.observe(&observation(later, &["e"])).user.answer, Answer::Observe);
+}
+
+#[test]
+fn a_step_up_is_met_by_a_later_authentication_of_the_right_kind_alone() {
+    let behaviour = ruled(rule(Answer::StepUp));
+    for patient in ["a", "b", "c", "d"] {
+        behaviour.observe(&observation(start(), &[patient]));
+    }
+    let now = start() + Duration::seconds(60);
+    let gate = |at: Option<i64>, suffices| {
+        let at = at.map(|seconds| start() + Duration::seconds(seconds));
+        behaviour.gate(CALLER, now, Proof { at, suffices }, false)
+    };
+    for (at, suffices) in [(None, true), (Some(-1), true), (Some(30), false), (Some(61), true)] {
+        assert!(matches!(gate(at, suffices), Gate::StepUp(_)), "{at:?} {suffices}");
+    }
+    assert!(matches!(gate(Some(30), true), Gate::Watched(_)));
+    assert_eq!(gate(None, false), Gate::Open, "it is met");
+    assert_eq!(
+        behaviour.observe(&observation(now, &["e"])).user.answer,
+        Answer::Observe,
+        "and not asked again at once"
+    );
+}
+
+#[test]
+fn a_service_has_nobody_to_authenticate_anew_and_is_slowed_down() {
+    let behaviour = ruled(rule(Answer::StepUp));
+    let mut answer = Answer::Observe;
+    for patient in ["a", "b", "c", "d"] {
+        let patients = [patient];
+        let seen = Observation { user: "app", ..observation(start(), &patients) };
+        answer = behaviour.observe(&seen).user.answer;
+    }
+    assert_eq!(answer, Answer::Throttle);
+}
+
+#[test]
+fn whatever_stands_against_a_caller_an_emergency_passes_and_policy_knows() {
+    for answer in [Answer::Throttle, Answer::StepUp, Answer::Terminate] {
+        let behaviour = ruled(rule(answer));
+        for patient in ["a", "b", "c", "d"] {
+            behaviour.observe(&observation(start(), &[patient]));
+        }
+        for _ in 0..50 {
+            let gate = behaviour.gate(CALLER, start(), NO_PROOF, true);
+            assert!(matches!(gate, Gate::Watched(_)), "{answer:?}: {gate:?}");
+        }
+        let neighbour = Caller { user: "u2", ..CALLER };
+        assert_eq!(behaviour.gate(neighbour, start(), NO_PROOF, false), Gate::Open);
+    }
+}
+
+#[test]
+fn who_was_looked_at_is_not_stopped_again_by_the_same_numbers() {
+    let behaviour = ruled(rule(Answer::Terminate));
+    for patient in ["a", "b", "c", "d"] {
+        behaviour.observe(&observation(start(), &[patient]));
+    }
+    assert!(matches!(behaviour.gate(CALLER, start(), NO_PROOF, false), Gate::Closed(_)));
+    behaviour.excuse("https://idp.example", "u1", start() + Duration::days(1));
+    assert_eq!(behaviour.gate(CALLER, start(), NO_PROOF, false), Gate::Open);
+    assert_eq!(behaviour.observe(&observation(start(), &["e"])).user.answer, Answer::Observe);
+    let tomorrow = start() + Duration::days(1);
+    for patient in ["a", "b", "c", "d"] {
+        behaviour.observe(&observation(tomorrow, &[patient]));
+    }
+    assert!(matches!(behaviour.gate(CALLER, tomorrow, NO_PROOF, false), Gate::Closed(_)));
+}
+
+#[test]
+fn one_token_from_many_networks_ends_the_token_and_from_many_addresses_of_one_does_not() {
+    let rules = Rules { token_sharing: Some(rule(Answer::Terminate)), ..Rules::default() };
+    let behaviour = Behaviour::new(Settings { rules, ..Settings::default() });
+    let from = |token, address: [u8; 4]| {
+        let seen = Observation { token: Some(token), address: IpAddr::from(address), ..observation(start(), &["p"]) };
+        behaviour.observe(&seen)
+    };
+    for host in 0..50 {
+        assert_eq!(from("t1", [192, 0, 2, host]).token, Answer::Observe);
+    }
+    assert_eq!(from("t1", [198, 51, 100, 1]).token, Answer::Observe);
+    let third = from("t1", [203, 0, 113, 1]);
+    assert_eq!((third.token, third.user.answer), (Answer::Terminate, Answer::Escalate));
+    assert!(third.user.names(Signal::TokenSharing));
+    assert_eq!(from("t2", [203, 0, 113, 1]).token, Answer::Observe);
 }

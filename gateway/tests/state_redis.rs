@@ -83,7 +83,7 @@ fn bearer<'a>() -> Bearer<'a> {
 
 fn lockdown() -> Lockdown {
     let (id, reason, by) = ("l1".to_owned(), "mass export".to_owned(), "officer".to_owned());
-    Lockdown { id, scope: LockdownScope::Part2, until: soon(), reason, by }
+    Lockdown { id, scope: LockdownScope::Part2, until: soon(), reason, by, spares_emergency: false }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod alerts;
 mod attacks;
 mod bundles;
 mod changes;
@@ -20,6 +21,7 @@ mod kit;
 mod policies;
 mod public;
 mod receiver;
+mod risk;
 mod search;
 mod sinks;
 mod standard;

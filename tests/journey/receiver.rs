@@ -8,7 +8,14 @@ use std::sync::{Arc, Mutex};
 /// What was told in one request.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
+}
+
+impl Told {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
+    }
 }
 
 /// Answers with the status that it is set to; 0: reads and never answers.
@@ -91,5 +98,5 @@ fn read(input: &mut BufReader<TcpStream>) -> Option<Told> {
     let length = headers.iter().find(|(name, _)| name == "content-length")?.1.parse().ok()?;
     let mut body = vec![0; length];
     input.read_exact(&mut body).ok()?;
-    Some(Told { body: String::from_utf8(body).ok()? })
+    Some(Told { headers, body: String::from_utf8(body).ok()? })
 }

@@ -30,6 +30,8 @@ pub struct PartnerLimits {
     pub distinct_patients_per_hour: u32,
     pub kib_per_hour: u32,
     pub bulk_jobs_per_hour: u32,
+    /// What the partner's own file says of distinct patients: this much is usual for it.
+    pub stated_patients_per_hour: Option<u32>,
 }
 
 /// So many per second, and so many at once.
@@ -77,6 +79,7 @@ impl Default for PartnerLimits {
             distinct_patients_per_hour: 1000,
             kib_per_hour: 4 << 20,
             bulk_jobs_per_hour: 2,
+            stated_patients_per_hour: None,
         }
     }
 }

@@ -6,6 +6,8 @@ use fhirwall_policy::reason::Reason;
 use fhirwall_policy::subject::Subject;
 use serde::{Deserialize, Serialize};
 
+use crate::behaviour::RiskNote;
+
 /// The kinds of record. The first four tell of requests, the others of the log and the gateway themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -233,6 +235,9 @@ pub struct AuditRecord {
     /// The information-blocking exception that the refusal rests on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exception: Option<String>,
+    /// How the caller's behaviour was rated, where it stood out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub risk: Option<Arc<RiskNote>>,
     /// What policy decided and on which facts, in policy's own versioned form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub facts: Option<serde_json::Value>,

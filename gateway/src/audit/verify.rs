@@ -91,6 +91,29 @@ pub fn verify(dir: &Path, anchors: &Anchors) -> io::Result<Verification> {
     Ok(check.result)
 }
 
+/// Checks the last segments of a log that is being written, and that it still holds what its writer signed last: cheap
+/// enough to be done every few minutes. Older segments are for [`verify`].
+///
+/// # Errors
+/// When a file cannot be read.
+pub(super) fn verify_recent(dir: &Path, head: Option<SignedHead>) -> io::Result<Option<Finding>> {
+    const SEGMENTS: usize = 2;
+    let heads: Vec<SignedHead> = head.into_iter().collect();
+    let mut check = Check::new(&[], &heads);
+    let numbers = segment::numbers(&names(dir)?);
+    let from = numbers.len().saturating_sub(SEGMENTS);
+    for (at, number) in numbers.iter().enumerate().skip(from) {
+        let bytes = fs::read(dir.join(segment::name(*number)))?;
+        let last = at.checked_add(1) == Some(numbers.len());
+        if let Err(finding) = check.segment(*number, &bytes, last) {
+            return Ok(Some(finding));
+        }
+    }
+    let next = check.next_seq();
+    let cut_off = heads.iter().any(|head| head.seq >= next);
+    Ok(cut_off.then(|| check.finding(next, Problem::Truncated)))
+}
+
 struct Check<'a> {
     trusted: &'a [VerifyingKey],
     anchors: &'a [SignedHead],

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -78,10 +78,15 @@ impl Sink for AlertWebhook {
 }
 
 fn message(entry: &Entry) -> String {
+    let mut body = entry.body.clone();
+    if let Some(user) = body.as_mut().and_then(|body| body.pointer_mut("/scope/user")).and_then(Value::as_object_mut) {
+        // A user may be a patient.
+        user.remove("sub");
+    }
     json!({
         "type": format!("fhirwall.{}", entry.kind.as_str()),
         "timestamp": entry.time.format(&Rfc3339).unwrap_or_default(),
-        "data": {"seq": entry.seq, "hash": entry.hash, "body": entry.body},
+        "data": {"seq": entry.seq, "hash": entry.hash, "body": body},
     })
     .to_string()
 }

@@ -6,15 +6,21 @@ use std::net::IpAddr;
 use time::OffsetDateTime;
 
 use super::baseline::Baseline;
+use super::rules::Meters;
 use super::sketch::Sketch;
+use super::standing::Standing;
 use super::{Observation, Prior, Signal, Why};
 
-/// The size of a profile.
+/// The size of a profile, without the two sketches of 264 bytes that rules make once it discloses.
 pub const PROFILE_BYTES: usize = size_of::<Profile>();
-const _: () = assert!(PROFILE_BYTES <= 2048, "a profile is at most 2 KiB");
+const _: () = assert!(PROFILE_BYTES + 2 * size_of::<Sketch>() <= 2048, "a profile is at most 2 KiB");
 
 /// What is kept of one user or app. Fixed in size, whatever it does.
 pub(super) struct Profile {
+    /// Whose it is, whatever the app; 0 for an app's own.
+    pub(super) user: u64,
+    pub(super) meters: Meters,
+    pub(super) standing: Standing,
     last_seen: i64,
     hour: Window,
     day: Window,
@@ -103,9 +109,12 @@ impl Window {
 }
 
 impl Profile {
-    pub(super) fn new(now: OffsetDateTime) -> Self {
+    pub(super) fn new(now: OffsetDateTime, user: u64) -> Self {
         let seconds = now.unix_timestamp();
         Self {
+            user,
+            meters: Meters::default(),
+            standing: Standing::default(),
             last_seen: seconds,
             hour: Window::new(seconds.div_euclid(HOUR)),
             day: Window::new(seconds.div_euclid(DAY)),
@@ -303,7 +312,7 @@ const KNOWN_AFTER: f32 = 200.0;
 const FORGET_AT: f32 = 20_000.0;
 
 /// The network an address is in: /24 and /48.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & !0xff).into()),
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 80 << 80).into()),

@@ -30,6 +30,8 @@ enum Verb {
     Query(Search),
     /// Write the log as FHIR AuditEvents, as OCSF, or as it is: one JSON object a line.
     Export(Export),
+    /// What behaviour analytics would have said of the recorded traffic, before its answers are switched on.
+    Behaviour(Behaviour),
     /// An accounting of disclosures of one patient (45 CFR 164.528, 42 CFR 2.25), or of an incident (164.404, 2.16(b)).
     Report(Report),
 }
@@ -90,6 +92,15 @@ struct Report {
     incident: bool,
 }
 
+#[derive(clap::Args, Debug)]
+struct Behaviour {
+    #[command(flatten)]
+    search: Search,
+    /// The configuration whose `risk` is tried, and whose partner files say what is usual; without it, the defaults.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     Fhir,
@@ -124,6 +135,7 @@ pub fn run(args: Args) -> ExitCode {
         Verb::Verify(args) => run_verify(&args),
         Verb::Query(args) => query(&args),
         Verb::Export(args) => export(&args),
+        Verb::Behaviour(args) => replayed(&args),
         Verb::Report(args) => run_report(&args),
     };
     outcome.unwrap_or_else(|(code, problem)| {
@@ -248,6 +260,22 @@ fn run_report(args: &Report) -> Result<ExitCode, Failure> {
         println!("  {date} to {} for {} ({purpose}{part2}) {}", row.recipient, row.user, row.instances.join(" "));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn replayed(args: &Behaviour) -> Result<ExitCode, Failure> {
+    let entries = args.search.entries()?;
+    let lines = super::replay::lines(args.config.as_deref(), &entries).map_err(|problem| (exit::USAGE, problem))?;
+    let json = args.search.output == Output::Json;
+    for line in &lines.told {
+        match json {
+            true => println!("{}", serde_json::to_string(line).unwrap_or_default()),
+            false => println!("{line}"),
+        }
+    }
+    if !json {
+        println!("{} exchanges, {} would have been told of", lines.exchanges, lines.told.len());
+    }
+    Ok(if lines.told.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FINDINGS) })
 }
 
 fn print_incident(incident: &Incident) {

@@ -2,7 +2,7 @@
 
 use crate::config::endpoint::Endpoint;
 use crate::config::issuer::{Issuer, Smart, SmartMode};
-use crate::config::limits::{Limits, Risk};
+use crate::config::limits::{Alerts, Limits, Risk};
 use crate::config::listener::{Admin, Listener, TrustedProxy};
 use crate::config::operation::{Audit, Shutdown, State, Telemetry};
 use crate::config::read::{At, Setting};
@@ -45,6 +45,8 @@ section! {
         limits: Limits,
         /// What unusual behaviour is answered with.
         risk: Risk,
+        /// What people are told at once.
+        alerts: Alerts,
         /// The record of what was disclosed and refused. Without it there is no start.
         audit: Audit,
         /// Traces, metrics and logs.

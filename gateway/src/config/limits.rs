@@ -98,10 +98,45 @@ section! {
         token_sharing: RiskRule = RiskRule { threshold: count(3), window: Duration::from_secs(600), answer: RiskAnswer::Terminate },
         /// Emergency access by one user.
         emergency_access: RiskRule = RiskRule { threshold: count(10), window: Duration::from_secs(86_400), answer: RiskAnswer::Alert },
+        /// How a caller is answered that acts unlike its own past.
+        scores: RiskScores,
         /// What `acr` a step-up asks for (RFC 9470).
         step_up_acr_values: Vec<String> = Vec::new(),
         /// How recent the authentication must be after a step-up (RFC 9470).
         step_up_max_age: Duration = Duration::from_secs(300),
+    }
+}
+
+section! {
+    /// The scores of behaviour analytics, 0 to 100, and what they are answered with.
+    pub struct RiskScores {
+        /// Whether scores are answered. The rules beside them always are.
+        mode: RiskMode = RiskMode::Shadow,
+        /// From this score on the caller is slowed down.
+        throttle_at: NonZeroU32 = count(40),
+        /// From this score on it must authenticate anew.
+        step_up_at: NonZeroU32 = count(60),
+        /// From this score on its session ends, and it is stopped until someone has looked.
+        terminate_at: NonZeroU32 = count(85),
+    }
+    check check_scores;
+}
+
+words! {
+    /// Whether scores are answered.
+    pub enum RiskMode {
+        /// They are recorded and raise alerts, and change nothing: for the first weeks, and for replays.
+        Shadow = "shadow",
+        /// They are answered.
+        Enforce = "enforce",
+    }
+}
+
+section! {
+    /// Alerts. They are records of the audit log: its sinks tell them, webhooks and OTLP collectors among them.
+    pub struct Alerts {
+        /// The same alert about the same subject is told once in this time.
+        quiet: Duration = Duration::from_secs(600),
     }
 }
 
@@ -128,6 +163,19 @@ words! {
         StepUp = "step-up",
         /// End the session: its tokens are refused from now on.
         Terminate = "terminate",
+    }
+}
+
+fn check_scores(scores: &RiskScores, at: &At<'_>) {
+    if !(scores.throttle_at <= scores.step_up_at
+        && scores.step_up_at <= scores.terminate_at
+        && scores.terminate_at.get() <= 100)
+    {
+        at.problem_at(
+            "throttle_at",
+            "the three scores do not rise, or pass 100",
+            "write them as `throttle_at: 40, step_up_at: 60, terminate_at: 85`",
+        );
     }
 }
 

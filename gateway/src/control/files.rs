@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::FromDer as _;
 
-use crate::config::{FilePath, UpstreamAuth};
+use crate::config::{Config, FilePath, UpstreamAuth};
 use crate::control::{Control, Facts, Held, Severity, Unmet, unmet};
 
 pub(super) const CONTROLS: &[Control] = &[
@@ -173,21 +173,18 @@ fn key_one_purpose(facts: &Facts<'_>) -> Vec<Unmet> {
 }
 
 fn certificates(facts: &Facts<'_>, wrong: fn(Duration) -> bool) -> Vec<Unmet> {
-    let gateway = &facts.config.gateway;
+    let ends = expiries(facts.config).into_iter().filter(|(_, end)| wrong(*end - facts.now));
+    ends.map(|(file, end)| unmet(file.display().to_string(), format!("it is valid until {}", end.date()))).collect()
+}
+
+/// The gateway's own certificates, and until when each is valid.
+pub(crate) fn expiries(config: &Config) -> Vec<(PathBuf, OffsetDateTime)> {
+    let gateway = &config.gateway;
     let servers = gateway.listeners.iter().map(|listener| &listener.tls).chain(&gateway.admin.tls);
     let mut files: Vec<&FilePath> = servers.map(|tls| &tls.certificate_file).collect();
     files.extend(gateway.endpoints.iter().filter_map(|endpoint| endpoint.upstream.client_certificate_file.as_ref()));
     files.dedup();
-    let mut found = Vec::new();
-    for file in files {
-        match not_after(file) {
-            Some(end) if wrong(end - facts.now) => {
-                found.push(unmet(file.display().to_string(), format!("it is valid until {}", end.date())));
-            }
-            Some(_) | None => {}
-        }
-    }
-    found
+    files.into_iter().filter_map(|file| Some((file.to_path_buf(), not_after(file)?))).collect()
 }
 
 fn not_after(file: &Path) -> Option<OffsetDateTime> {

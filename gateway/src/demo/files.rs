@@ -120,6 +120,8 @@ impl Site {
              # A revocation written straight into the EHR is seen at the next request, at the price of a look-up each.\n\
              consent: {{source: upstream, cache: 1ms, unreadable: deny}}\n\
              audit: {{dir: audit, durability: before-response}}\n\
+             # Who tries the demo is refused often, and is not slowed down for it.\n\
+             risk: {{denied_requests: {{threshold: 5000, window: 5m, answer: throttle}}}}\n\
              state: {{dir: state}}\n\
              shutdown: {{linger: 1ms, drain: 5s}}\n"
         )

@@ -100,7 +100,6 @@ impl<'a> Journey<'a> {
             shared: self.shared,
             generation: self.generation,
             now: self.now,
-            address: self.address,
             started: Instant::now(),
             journal: self.journal.of_entry(),
         }

@@ -1,12 +1,10 @@
 //! What the record will say of this request, collected on its way.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fhir_profiles::ids::{InstanceId, LogicalId};
 use fhir_profiles::interaction::Interaction;
-use fhir_profiles::label::Label;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
 use fhirwall_policy::subject::Subject;
@@ -14,8 +12,8 @@ use http::StatusCode;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::audit::{AuditLog, AuditRecord, End, Record};
-use crate::behaviour::{self, Observation};
+use crate::audit::{self, AuditLog, AuditRecord, End, Record};
+use crate::behaviour::{self, Prior, RiskNote, Seen};
 use crate::generation::{Endpoint, Generation};
 use crate::listen::{Answer, Connection, Ending};
 use crate::redact::Account;
@@ -23,6 +21,8 @@ use crate::refusal::{self, Refusal};
 use crate::shared::Shared;
 use crate::smart::broker::patients::NamedPatients;
 use crate::telemetry::RequestLabels;
+
+use super::risk;
 
 /// Collects the record of one request.
 pub(super) struct Journal {
@@ -122,6 +122,11 @@ impl Journal {
         self.quiet
     }
 
+    /// How the caller stands, where it stands out.
+    pub(super) fn risk(&mut self, note: Arc<RiskNote>) {
+        self.record.risk = Some(note);
+    }
+
     pub(super) const fn is_identified(&self) -> bool {
         self.identified
     }
@@ -161,44 +166,16 @@ impl Journal {
     }
 
     /// Feeds what this exchange showed of its caller to behaviour analytics, and tells what stands out.
-    pub(super) fn observe(
-        &self,
-        shared: &Shared,
-        address: IpAddr,
-        now: OffsetDateTime,
-        refused: Option<Reason>,
-        bytes: usize,
-    ) {
-        let patients: Vec<&str> = match refused {
-            None => self.record.patients.iter().map(String::as_str).collect(),
-            Some(_) => Vec::new(),
-        };
-        let assessed = shared.behaviour.observe(&Observation {
-            at: now,
-            partner: &self.record.partner,
-            issuer: &self.record.issuer,
-            user: &self.record.user,
-            address,
-            certificate: self.record.certificate.as_deref(),
-            patients: &patients,
-            part2: refused.is_none() && self.record.labels.iter().any(|label| label == Label::PART2.code()),
-            refused: refused.is_some(),
-            missing: refused.is_some_and(Reason::depends_on_stored_data) && self.record.instance.is_some(),
-            bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
-            emergency: self.record.emergency.is_some(),
-            expected: None,
+    pub(super) fn observe(&self, shared: &Shared, now: OffsetDateTime, refused: Option<Reason>, bytes: usize) {
+        let hourly = shared.admission.stated_patients(&self.record.partner).map(f64::from);
+        let expected = hourly.map(|hourly| Prior {
+            patients_per_hour: hourly,
+            patients_per_day: 2.0 * hourly,
+            ..behaviour::Settings::default().partner
         });
-        for assessment in std::iter::once(&assessed.user).chain(&assessed.app) {
-            if assessment.would == behaviour::Answer::Observe {
-                continue;
-            }
-            for why in &assessment.reasons {
-                shared.metrics.risk_event(why.signal.as_str(), assessment.would.as_str());
-            }
-            let reasons: Vec<&str> = assessment.reasons.iter().map(|why| why.sentence.as_str()).collect();
-            let reasons = reasons.join(" ");
-            tracing::warn!(decision = %self.decision, score = assessment.score, would = assessment.would.as_str(), %reasons, "a caller stands out");
-        }
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let seen = Seen { record: &self.record, at: now, refused, bytes, expected };
+        risk::respond(shared, &self.record, &seen.observe(&shared.behaviour), refused);
     }
 
     pub(super) fn ending(&self, log: Arc<AuditLog>) -> Box<dyn Ending> {
@@ -220,6 +197,10 @@ impl Journal {
         };
         shared.metrics.request(labels, took);
         shared.metrics.decision(decision, reason, "enforce");
+        if let Err(reason) = ended {
+            // 45 CFR 171.201 to 205: how often each exception is relied on.
+            shared.metrics.denial_exception(audit::exception(reason).unwrap_or("none"));
+        }
         for withheld in &self.record.withheld {
             for label in &withheld.labels {
                 shared.metrics.redaction(label, "resource", u64::from(withheld.count));

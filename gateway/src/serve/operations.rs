@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use async_trait::async_trait;
+
 use crate::admin::{Check, Operations};
 use crate::forward::Standing;
 use crate::generation::Generation;
+use crate::lockdown::{Lifting, Order, OrderRefused};
 use crate::proxy::Gateway;
 use crate::reload::Live;
+use crate::state::Lockdown;
 
 /// The gateway, as its operators see it.
 #[derive(Debug)]
@@ -20,6 +24,7 @@ pub(super) struct Operated {
     pub(super) address: SocketAddr,
 }
 
+#[async_trait]
 impl Operations for Operated {
     fn started(&self) -> bool {
         true
@@ -84,6 +89,19 @@ impl Operations for Operated {
     fn audit_head(&self) -> Option<serde_json::Value> {
         let head = self.gateway.shared.audit.heads().borrow().clone();
         head.and_then(|head| serde_json::to_value(head).ok())
+    }
+
+    async fn lockdowns(&self) -> Result<Arc<[Lockdown]>, OrderRefused> {
+        self.gateway.shared.lockdowns.list().await
+    }
+
+    async fn lock_down(&self, order: Order) -> Result<Lockdown, OrderRefused> {
+        self.gateway.shared.lockdowns.begin(order).await
+    }
+
+    async fn lift(&self, id: &str, lifting: Lifting) -> Result<(), OrderRefused> {
+        let shared = &self.gateway.shared;
+        shared.lockdowns.lift(id, &lifting, &shared.behaviour).await
     }
 
     fn hosts(&self) -> Vec<String> {

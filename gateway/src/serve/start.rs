@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use fhirwall_certs::server::SwappableTls;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::watch as channel;
 
-use super::{Prepared, deliveries};
+use super::{Prepared, behaviour, deliveries, watch};
 use crate::admit::{Admission, Limits, PartnerLimits, Rate, Ticks};
+use crate::alerts::Alerts;
 use crate::audit::{
     AuditConfig, AuditLog, AuditOpenError, EncryptionKey, InvalidEncryptionKey, InvalidKey, SigningKey,
 };
-use crate::behaviour::{Behaviour, Settings};
+use crate::behaviour::Behaviour;
 use crate::clock::Clock;
 use crate::config::{self, Config, Problems};
 use crate::control;
@@ -22,6 +23,7 @@ use crate::decisions::Decisions;
 use crate::forward::{Pools, keep_asking};
 use crate::generation::Generation;
 use crate::listen::{Bounds, InFlight, Listener};
+use crate::lockdown::Orders;
 use crate::proxy::Gateway;
 use crate::reload::{Built, Failed, Live, Reloader, Timing};
 use crate::shared::Shared;
@@ -45,6 +47,8 @@ pub enum StartError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("the audit log cannot be opened, and without it nothing is disclosed")]
     Audit(#[from] AuditOpenError),
+    #[error("revocations and lockdowns cannot be kept in {dir}", dir = .dir.display())]
+    State { dir: PathBuf, source: std::io::Error },
     #[error("state.redis_url is refused")]
     Redis(#[from] InvalidRedisUrl),
     #[error("metrics cannot be served")]
@@ -82,6 +86,7 @@ pub fn prepare(path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Pre
     let mut tasks = vec![
         tokio::spawn(follow_generations(Arc::clone(&live), Arc::clone(&shared), swappable)),
         tokio::spawn(housekeeping(Arc::clone(&shared))),
+        tokio::spawn(watch::keep_watch(Arc::clone(&live), Arc::clone(&shared))),
         tokio::spawn(health_of_upstreams(Arc::clone(&live), Arc::clone(&shared))),
     ];
     if let Some(redis) = &shared.redis {
@@ -99,7 +104,7 @@ pub fn prepare(path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Pre
         admin,
         trigger,
         draining: Arc::new(AtomicBool::new(false)),
-        stop: watch::Sender::new(false),
+        stop: channel::Sender::new(false),
         deliveries,
         tasks,
     })
@@ -133,7 +138,9 @@ fn shared(config: &Config, clock: Arc<dyn Clock>) -> Result<Shared, StartError> 
         },
         Arc::clone(&clock),
     )?;
-    let embedded: Arc<dyn StateStore> = Arc::new(EmbeddedState::new(Arc::clone(&clock), Sizes::default()));
+    let kept = gateway.state.dir.as_ref().unwrap_or(&gateway.audit.dir).to_path_buf();
+    let embedded = EmbeddedState::kept_in(&kept, Arc::clone(&clock), Sizes::default());
+    let embedded: Arc<dyn StateStore> = Arc::new(embedded.map_err(|source| StartError::State { dir: kept, source })?);
     let redis = gateway
         .state
         .redis_url
@@ -147,17 +154,23 @@ fn shared(config: &Config, clock: Arc<dyn Clock>) -> Result<Shared, StartError> 
     let ticks = Ticks::Monotonic(Instant::now());
     let admission = Admission::new(limits(config), ticks, Arc::clone(&state), embedded);
     let identity = Arc::new(IdentityState(Arc::clone(&state)));
+    let metrics = Arc::new(Metrics::new()?);
+    let quiet = gateway.alerts.quiet;
+    let alerts = Alerts::new(Arc::clone(&audit), Arc::clone(&metrics), Arc::clone(&clock), quiet);
+    let lockdowns = Orders { state: Arc::clone(&state), audit: Arc::clone(&audit), clock: Arc::clone(&clock) };
     Ok(Shared {
         clock,
         audit,
-        metrics: Arc::new(Metrics::new()?),
+        metrics,
         admission: Arc::new(admission),
         replays: Arc::clone(&identity) as Arc<dyn crate::identify::state::ReplayCache>,
         revocations: identity,
         state,
         redis,
         decisions: Decisions::default(),
-        behaviour: Behaviour::new(Settings::default()),
+        behaviour: Behaviour::new(behaviour::settings(&gateway.risk)),
+        alerts,
+        lockdowns,
         in_flight: Arc::new(InFlight::default()),
         upstreams: Pools::default(),
     })
@@ -192,6 +205,7 @@ fn limits(config: &Config) -> Limits {
                 distinct_patients_per_hour: stated
                     .distinct_patients_per_hour
                     .map_or(partner.distinct_patients_per_hour, std::num::NonZeroU32::get),
+                stated_patients_per_hour: stated.distinct_patients_per_hour.map(std::num::NonZeroU32::get),
                 ..partner
             };
             (Arc::clone(&one.partner.client_id), limits)
@@ -292,6 +306,7 @@ async fn follow_generations(live: Arc<Live<Generation>>, shared: Arc<Shared>, li
             listener.swap(tls.clone());
         }
         shared.admission.reload(limits(&current.generation.config));
+        shared.behaviour.reload(behaviour::settings(&current.generation.config.gateway.risk));
         shared.metrics.config(serving, "ok");
     }
 }

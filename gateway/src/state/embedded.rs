@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use async_trait::async_trait;
 use aws_lc_rs::digest::{SHA256, digest};
 use time::OffsetDateTime;
 
+use super::kept::{Change, Journal};
 use super::{Allowance, Bearer, Distinct, Lockdown, Revocation, Spending, StateStore, StateUnavailable};
 use crate::clock::Clock;
 
@@ -26,6 +29,8 @@ pub struct EmbeddedState {
     /// When, in nanoseconds, each allowance is full again (GCRA's theoretical arrival time).
     spent: Mutex<Expiring<Key, i128>>,
     distinct: Mutex<Expiring<Key, HashSet<Key>>>,
+    /// Where revocations and lockdowns outlive the process, if anywhere.
+    journal: Option<Mutex<Journal>>,
 }
 
 /// How many entries each table may hold.
@@ -57,7 +62,39 @@ impl EmbeddedState {
             lockdown_changes: Mutex::default(),
             spent: Mutex::default(),
             distinct: Mutex::default(),
+            journal: None,
         }
+    }
+
+    /// The same with revocations and lockdowns kept in this directory: a restart lifts none.
+    ///
+    /// # Errors
+    /// When the directory cannot be written, or what is kept there cannot be read.
+    pub fn kept_in(dir: &Path, clock: Arc<dyn Clock>, sizes: Sizes) -> io::Result<Self> {
+        let (journal, standing) = Journal::open(dir, clock.now())?;
+        let state = Self { journal: Some(Mutex::new(journal)), ..Self::new(clock, sizes) };
+        let mut lockdowns = Vec::new();
+        for change in standing {
+            match change {
+                Change::Revoked { what, at, until } => {
+                    let full = |_| io::Error::other("more is revoked than the table holds");
+                    locked(&state.revoked).insert(what, at, until, sizes.revocations).map_err(full)?;
+                }
+                Change::LockedDown(lockdown) => lockdowns.push(lockdown),
+                Change::Restored(_) | Change::Lifted(_) => {}
+            }
+        }
+        state.lockdowns.store(Arc::new(lockdowns));
+        Ok(state)
+    }
+
+    /// The change holds in this process already; the caller is told when it would not survive it.
+    fn keep(&self, change: &Change) -> Result<(), StateUnavailable> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        locked(journal).keep(change).map_err(|error| {
+            tracing::error!(%error, "the state directory cannot be written: a restart would lift what was just ordered");
+            StateUnavailable::Unkept
+        })
     }
 
     fn now(&self) -> OffsetDateTime {
@@ -87,14 +124,18 @@ impl StateStore for EmbeddedState {
     }
 
     async fn revoke(&self, what: Revocation, until: OffsetDateTime) -> Result<(), StateUnavailable> {
-        let mut revoked = locked(&self.revoked);
-        revoked.expire(self.now());
-        revoked.insert(what, self.now(), until, self.sizes.revocations)
+        let at = self.now();
+        {
+            let mut revoked = locked(&self.revoked);
+            revoked.expire(at);
+            revoked.insert(what.clone(), at, until, self.sizes.revocations)?;
+        }
+        self.keep(&Change::Revoked { what, at, until })
     }
 
     async fn restore(&self, what: &Revocation) -> Result<(), StateUnavailable> {
         locked(&self.revoked).remove(what);
-        Ok(())
+        self.keep(&Change::Restored(what.clone()))
     }
 
     async fn is_revoked(&self, bearer: Bearer<'_>) -> Result<bool, StateUnavailable> {
@@ -114,17 +155,20 @@ impl StateStore for EmbeddedState {
             if all.len() >= most {
                 return Err(StateUnavailable::Full);
             }
-            all.push(lockdown);
+            all.push(lockdown.clone());
             Ok(())
-        })
+        })?;
+        self.keep(&Change::LockedDown(lockdown))
     }
 
     async fn lift(&self, id: &str) -> Result<bool, StateUnavailable> {
-        Ok(self.change_lockdowns(|all| {
+        let was = self.change_lockdowns(|all| {
             let before = all.len();
             all.retain(|other| other.id != id);
             all.len() < before
-        }))
+        });
+        self.keep(&Change::Lifted(id.to_owned()))?;
+        Ok(was)
     }
 
     async fn lockdowns(&self) -> Result<Arc<[Lockdown]>, StateUnavailable> {
@@ -359,6 +403,56 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_restart_lifts_no_lockdown_and_no_revocation() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = FixedClock::at(1_767_225_600);
+        let open = || EmbeddedState::kept_in(dir.path(), Arc::new(clock.clone()), Sizes::default());
+        let until = clock.now() + Duration::from_secs(600);
+        let lockdown = |id: &str, until| Lockdown {
+            id: id.into(),
+            scope: LockdownScope::Part2,
+            until,
+            reason: "suspected".into(),
+            by: "officer".into(),
+            spares_emergency: false,
+        };
+        let token = |id: &str| Revocation::Token { issuer: "https://idp".into(), id: id.into() };
+        let bearer = |id| Bearer {
+            issuer: "https://idp",
+            token_id: id,
+            sub: "u",
+            client_id: "app",
+            patient: None,
+            issued_at: None,
+        };
+        let state = open().unwrap();
+        for id in ["kept", "lifted"] {
+            state.lock_down(lockdown(id, until)).await.unwrap();
+        }
+        state.lock_down(lockdown("ended", clock.now() + Duration::from_secs(5))).await.unwrap();
+        state.lift("lifted").await.unwrap();
+        state.revoke(token("gone"), until).await.unwrap();
+        state.revoke(token("back"), until).await.unwrap();
+        state.restore(&token("back")).await.unwrap();
+        drop(state);
+        clock.advance_seconds(10);
+        for _ in 0..2 {
+            let state = open().unwrap();
+            let ids: Vec<String> = state.lockdowns().await.unwrap().iter().map(|one| one.id.clone()).collect();
+            assert_eq!(ids, ["kept"]);
+            assert_eq!(state.is_revoked(bearer("gone")).await, Ok(true));
+            assert_eq!(state.is_revoked(bearer("back")).await, Ok(false));
+        }
+        // What was cut off by a crash was never confirmed; what was changed by hand is not passed over.
+        let file = dir.path().join("state.ndjson");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{text}{{\"locked-d")).unwrap();
+        assert_eq!(open().unwrap().lockdowns().await.unwrap().len(), 1);
+        std::fs::write(&file, format!("nonsense\n{text}")).unwrap();
+        assert!(open().is_err());
+    }
+
+    #[tokio::test]
     async fn a_lockdown_holds_until_its_end_or_until_lifted() {
         let (state, clock) = state(Sizes::default());
         let lockdown = Lockdown {
@@ -367,6 +461,7 @@ mod tests {
             until: clock.now() + Duration::from_secs(60),
             reason: "suspected mass export".into(),
             by: "officer".into(),
+            spares_emergency: false,
         };
         state.lock_down(lockdown.clone()).await.unwrap();
         assert!(state.lockdowns().await.unwrap()[0].withholds_part2());

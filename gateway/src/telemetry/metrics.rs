@@ -41,6 +41,8 @@ pub struct Metrics {
     audit_records: Counter<u64>,
     audit_chain_breaks: Counter<u64>,
     audit_sink_behind: Gauge<u64>,
+    alerts: Counter<u64>,
+    denial_exceptions: Counter<u64>,
     config_generation: Gauge<u64>,
     config_reloads: Counter<u64>,
     certificate_expiry: Gauge<f64>,
@@ -88,6 +90,8 @@ impl Metrics {
             audit_records: count("fhirwall_audit_records"),
             audit_chain_breaks: count("fhirwall_audit_chain_breaks"),
             audit_sink_behind: meter.u64_gauge("fhirwall_audit_sink_behind_records").build(),
+            alerts: count("fhirwall_alerts"),
+            denial_exceptions: count("fhirwall_denial_exceptions"),
             config_generation: meter.u64_gauge("fhirwall_config_generation").build(),
             config_reloads: count("fhirwall_config_reloads"),
             certificate_expiry: meter.f64_gauge("fhirwall_certificate_expiry_seconds").build(),
@@ -190,6 +194,15 @@ impl Metrics {
         self.audit_sink_behind.record(records, &[KeyValue::new("sink", sink.to_owned())]);
     }
 
+    pub fn alert(&self, alert: &'static str) {
+        self.alerts.add(1, &[KeyValue::new("alert", alert)]);
+    }
+
+    /// A denial by the information-blocking exception that it rests on (45 CFR 171.201 to 205), or `none`.
+    pub fn denial_exception(&self, exception: &'static str) {
+        self.denial_exceptions.add(1, &[KeyValue::new("exception", exception)]);
+    }
+
     pub fn config(&self, generation: u64, result: &'static str) {
         self.config_generation.record(generation, &[]);
         self.config_reloads.add(1, &[KeyValue::new("result", result)]);
@@ -218,6 +231,8 @@ mod tests {
         metrics.jwks_refresh("https://idp.example", "ok");
         metrics.audit_record();
         metrics.audit_sink_behind("fhir https://arr.example/fhir", 7);
+        metrics.alert("denials");
+        metrics.denial_exception("45 CFR 171.202");
         metrics.config(3, "ok");
         metrics.certificate_expiry("listener", 60.0);
         metrics.upstreams(|| vec![("main".to_owned(), 0, true), ("main".to_owned(), 1, false)]);
@@ -235,6 +250,8 @@ mod tests {
             "fhirwall_audit_records_total 1",
             "fhirwall_audit_chain_breaks_total 0",
             r#"fhirwall_audit_sink_behind_records{sink="fhir https://arr.example/fhir"} 7"#,
+            r#"fhirwall_alerts_total{alert="denials"} 1"#,
+            r#"fhirwall_denial_exceptions_total{exception="45 CFR 171.202"} 1"#,
             "fhirwall_config_generation 3",
             r#"fhirwall_config_reloads_total{result="ok"} 1"#,
             r#"fhirwall_certificate_expiry_seconds{name="listener"} 60"#,

@@ -273,6 +273,7 @@ impl World {
             partner: &caller.partner,
             issuer: "https://idp.example",
             user: &caller.name,
+            token: None,
             address: IpAddr::V4(Ipv4Addr::from(act.address)),
             certificate: Some(act.certificate),
             patients,
