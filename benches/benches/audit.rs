@@ -4,6 +4,7 @@
 //! disk), else of the system's temporary directory; 64 wait at once, as under load. Times are wall time a record.
 #![expect(clippy::unwrap_used, reason = "a program that measures may stop at the first surprise")]
 
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -56,6 +57,19 @@ fn sixty_four_records(bencher: Bencher<'_, '_>, durability: &Durability) {
         });
     });
     runtime.block_on(log.close());
+}
+
+/// The same bytes appended and synced by hand, 64 at once: what a disk takes, without chain, thread and waiting.
+#[divan::bench]
+fn sixty_four_plain_lines(bencher: Bencher<'_, '_>) {
+    let dir = std::env::var("FHIRWALL_BENCH_DIR").map_or_else(|_| tempfile::tempdir(), tempfile::tempdir_in).unwrap();
+    let mut file = std::fs::File::create(dir.path().join("plain")).unwrap();
+    let lines = "x".repeat(700) + "\n";
+    let batch = lines.repeat(AT_ONCE);
+    bencher.counter(divan::counter::ItemsCount::new(AT_ONCE)).bench_local(|| {
+        file.write_all(batch.as_bytes()).unwrap();
+        file.sync_data().unwrap();
+    });
 }
 
 /// The address limiter has as many slots as there can be; it is the same limiter as that of users.

@@ -297,6 +297,88 @@ async fn an_accounting_lists_each_disclosure_of_the_patient_and_nothing_of_other
     assert!(incident.addresses.contains("192.0.2.7"));
 }
 
+/// Forty disclosures ten seconds apart, in small segments, of which those older than 100 s may go.
+async fn aging(dir: &Path, clock: &FixedClock, count: u32) -> Arc<AuditLog> {
+    let config = AuditConfig {
+        segment_bytes: 1500,
+        retention: Duration::from_secs(100),
+        ..AuditConfig::new(dir, SigningKey::generate().unwrap().0)
+    };
+    let log = AuditLog::open(config, Arc::new(clock.clone())).unwrap();
+    more(&log, clock, count).await;
+    log
+}
+
+async fn more(log: &AuditLog, clock: &FixedClock, count: u32) {
+    for _ in 0..count {
+        log.record(Record::disclosure(record("read"))).await.unwrap();
+        clock.advance_seconds(10);
+    }
+}
+
+fn left(dir: &Path) -> usize {
+    entries(dir, None, &Filter { kinds: vec![Kind::Disclosure], ..Filter::default() }).unwrap().len()
+}
+
+#[tokio::test]
+async fn nothing_is_removed_under_a_legal_hold_and_all_that_is_old_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = FixedClock::at(1_767_225_600);
+    fs::write(dir.path().join("legal-hold"), "case 7").unwrap();
+    let log = aging(dir.path(), &clock, 40).await;
+    assert_eq!(left(dir.path()), 40);
+    fs::remove_file(dir.path().join("legal-hold")).unwrap();
+    more(&log, &clock, 10).await;
+    log.close().await;
+    assert!(left(dir.path()) < 20, "{} left", left(dir.path()));
+    assert_eq!(verify(dir.path(), &Anchors::default()).unwrap().finding, None);
+}
+
+#[tokio::test]
+async fn what_a_sink_has_not_taken_is_not_removed_however_old_its_heads_among_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = FixedClock::at(1_767_225_600);
+    let log = aging(dir.path(), &clock, 1).await;
+    let file = dir.path().join("out.ndjson");
+    let sink = Box::new(fhirwall::audit::sinks::NdjsonFile(file.clone()));
+    let delivery = fhirwall::audit::delivery::Delivery::new("late", sink, Arc::clone(&log));
+    more(&log, &clock, 40).await;
+    assert_eq!(left(dir.path()), 41, "the sink has taken none");
+    while delivery.run().await.unwrap() > 0 {}
+    let told = fs::read_to_string(&file).unwrap();
+    assert_eq!(told.matches("\"log_name\":\"disclosure\"").count(), 41);
+    assert!(told.contains("\"log_name\":\"head\""));
+    more(&log, &clock, 10).await;
+    while delivery.run().await.unwrap() > 0 {}
+    more(&log, &clock, 10).await;
+    log.close().await;
+    assert!(left(dir.path()) < 30, "{} left", left(dir.path()));
+    assert_eq!(verify(dir.path(), &Anchors::default()).unwrap().finding, None);
+}
+
+#[tokio::test]
+async fn closed_segments_verify_elsewhere_with_the_public_key_alone() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let key = SigningKey::generate().unwrap().0;
+    let public = key.verifying_key();
+    let config = AuditConfig { segment_bytes: 1500, ..AuditConfig::new(dir.path(), key) };
+    let log = AuditLog::open(config, Arc::new(FixedClock::at(1_767_225_600))).unwrap();
+    for _ in 0..20 {
+        log.record(Record::disclosure(record("read"))).await.unwrap();
+    }
+    log.close().await;
+    for entry in fs::read_dir(dir.path()).unwrap().map(Result::unwrap) {
+        if entry.file_name().to_string_lossy().starts_with("audit-") {
+            fs::copy(entry.path(), elsewhere.path().join(entry.file_name())).unwrap();
+        }
+    }
+    let with = |keys| verify(elsewhere.path(), &Anchors { keys, head: None }).unwrap();
+    let verified = with(vec![public]);
+    assert_eq!((verified.finding, verified.kinds["disclosure"]), (None, 20));
+    assert!(verified.segments > 3);
+    assert!(with(vec![SigningKey::generate().unwrap().0.verifying_key()]).finding.is_some());
+}
+
 #[tokio::test]
 async fn old_segments_leave_at_the_end_of_their_retention_and_the_rest_verifies() {
     let dir = tempfile::tempdir().unwrap();

@@ -17,6 +17,17 @@ use fhirwall::behaviour::{
 use simulation::{HELD_OUT, Scenario, area, rate, run};
 use time::{Duration, OffsetDateTime};
 
+/// What docs/behaviour.md states: (attack, found on at least this share of days, after at most so many patients or ids).
+const BOUNDS: [(Scenario, f64, usize); 6] = [
+    (Scenario::MassExport, 1.0, 60),
+    (Scenario::CredentialTheft, 1.0, 50),
+    // Within what a busy clinician's own days spread: the rest goes unnoticed on the first day.
+    (Scenario::InsiderBrowsing, 0.6, 100),
+    (Scenario::IdEnumeration, 1.0, 20),
+    (Scenario::SlowScraping, 0.8, 144),
+    (Scenario::SharedCredential, 1.0, 20),
+];
+
 #[test]
 fn attacks_are_found_within_their_bounds_and_ordinary_days_left_alone() {
     let days = run(101..104, HELD_OUT);
@@ -25,21 +36,14 @@ fn attacks_are_found_within_their_bounds_and_ordinary_days_left_alone() {
     let ordinary = || days.iter().filter(|day| !day.scenario.is_attack());
     assert!(rate(ordinary(), 40.0) <= 0.03, "{}", rate(ordinary(), 40.0));
     assert!(rate(ordinary(), 85.0) <= 0.01, "{}", rate(ordinary(), 85.0));
-    // (attack, found at least, after at most so many patients or ids)
-    let bounds = [
-        (Scenario::MassExport, 1.0, 60),
-        (Scenario::CredentialTheft, 1.0, 50),
-        // Twice a busy clinician's own rate is within what its days spread: about a third go unnoticed on the first day.
-        (Scenario::InsiderBrowsing, 0.4, 100),
-        (Scenario::IdEnumeration, 1.0, 20),
-        (Scenario::SlowScraping, 0.8, 144),
-        (Scenario::SharedCredential, 1.0, 20),
-    ];
-    for (attack, found, after) in bounds {
+    let page = include_str!("../../docs/behaviour.md");
+    for (attack, found, after) in BOUNDS {
         assert!(rate(of(attack), 40.0) >= found, "{attack:?}: {}", rate(of(attack), 40.0));
         assert!(area(&days, attack) >= 0.97, "{attack:?}: {}", area(&days, attack));
         let latest = of(attack).filter_map(|day| day.found_after).max().unwrap();
         assert!(latest <= after, "{attack:?}: {latest}");
+        let row = format!("| {attack:?} | {:.0} % | {after} |", 100.0 * found);
+        assert!(page.contains(&row), "docs/behaviour.md lacks {row}");
     }
 }
 

@@ -45,7 +45,12 @@ impl Delivery {
         let taken = if taken > log.durable_seq() { 0 } else { taken };
         let tail = Tail::new(log.dir.clone(), log.encryption_key.clone());
         let work = Mutex::new(Work { tail: Some(tail), untold: Vec::new() });
-        Self { name: name.to_owned(), log, sink, cursor, taken: watch::Sender::new(taken), work }
+        let delivery = Self { name: name.to_owned(), log, sink, cursor, taken: watch::Sender::new(taken), work };
+        // From now on the log keeps what this sink has not taken.
+        if let Err(error) = delivery.move_to(taken) {
+            tracing::warn!(%error, sink = name, "the cursor of an audit sink cannot be kept");
+        }
+        delivery
     }
 
     pub fn name(&self) -> &str {

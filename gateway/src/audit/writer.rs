@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::chain::{Link, SignedHead, close_line, hex, timestamp, write_header};
+use super::delivery::is_cursor;
 use super::disk::{Disk, DiskFile};
 use super::record::Kind;
 use super::seal::{EncryptionKey, Sealer};
@@ -86,6 +87,8 @@ const BATCH_BYTES: usize = 1 << 20;
 /// However fast records come, so many at most are not yet covered by a signature.
 const UNSIGNED_RECORDS: u64 = 4096;
 const HEAD_FILE: &str = "head.json";
+/// While a file of this name lies in the directory, nothing is removed (Fed. R. Civ. P. 37(e); 45 CFR 164.316(b)(2)).
+const LEGAL_HOLD: &str = "legal-hold";
 
 impl Writer {
     /// Takes the log up where it stands. Nothing is written yet.
@@ -352,12 +355,16 @@ impl Writer {
     pub(super) fn remove_old(&mut self) -> io::Result<()> {
         let numbers = segment::numbers(&self.disk.list()?);
         let oldest_kept = self.clock.now() - self.settings.retention;
-        let mut first_kept = None;
+        let (mut first_kept, held) = (None, self.held()?);
         // A segment is old when the next one, which is kept, began before the limit.
         for number in numbers.iter().skip(1).take_while(|number| **number <= self.segment) {
             let bytes = self.disk.read(&segment::name(*number))?;
             let Some(start) = segment::start(&bytes) else { break };
             if start.time >= oldest_kept {
+                break;
+            }
+            if held.is_some_and(|held| start.seq > held) {
+                tracing::warn!(held, "old audit segments stay: a legal hold, or a sink that has not taken them");
                 break;
             }
             first_kept = Some(RetentionRecord { first_kept: *number, next_seq: start.seq, prev: start.prev });
@@ -370,6 +377,23 @@ impl Writer {
             self.disk.remove(&segment::name(*number))?;
         }
         self.disk.sync()
+    }
+
+    /// The first record that may not be removed yet, whatever its age: all are under a legal hold (a file of that name in
+    /// the directory), and what a sink has not taken is nowhere else.
+    fn held(&self) -> io::Result<Option<u64>> {
+        let names = self.disk.list()?;
+        if names.iter().any(|name| name == LEGAL_HOLD) {
+            return Ok(Some(0));
+        }
+        let mut held = None;
+        for cursor in names.iter().filter(|name| is_cursor(name)) {
+            let bytes = self.disk.read(cursor)?;
+            let taken: u64 = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+            let next = taken.saturating_add(1);
+            held = Some(held.map_or(next, |held: u64| held.min(next)));
+        }
+        Ok(held)
     }
 
     fn fail(&mut self, error: &io::Error) {
