@@ -289,6 +289,10 @@ impl Behaviour {
 
     fn token(&self, observation: &Observation<'_>, settings: &Settings) -> (Answer, Option<Why>) {
         let Some(rule) = settings.rules.token_sharing else { return (Answer::Observe, None) };
+        // A service that shows its certificate runs wherever its operator lets it, on several networks at once.
+        if observation.user == observation.partner && observation.certificate.is_some() {
+            return (Answer::Observe, None);
+        }
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         let why = tokens.observe(observation, rule, &self.hasher);
         let most = if observation.emergency { Answer::Escalate } else { rule.answer };

@@ -339,4 +339,9 @@ fn one_token_from_many_networks_ends_the_token_and_from_many_addresses_of_one_do
     assert_eq!((third.token, third.user.answer), (Answer::Terminate, Answer::Escalate));
     assert!(third.user.names(Signal::TokenSharing));
     assert_eq!(from("t2", [203, 0, 113, 1]).token, Answer::Observe);
+    for third in [1, 2, 3, 4_u8] {
+        let address = IpAddr::from([203, 0, third, 1]);
+        let service = Observation { token: Some("t3"), user: "app", address, ..observation(start(), &["p"]) };
+        assert_eq!(behaviour.observe(&service).token, Answer::Observe, "a service with its certificate");
+    }
 }
