@@ -258,7 +258,7 @@ fn a_configuration_that_drops_a_protection_is_refused_at_its_key() {
         ("unreadable: deny", "unreadable: permit", "consent.unreadable", "unknown value `permit`"),
         ("durability: before-response", "durability: later", "audit.durability", "unknown value `later`"),
         ("  dir: /var/lib/fhirwall/audit\n", "", "audit.dir", "required"),
-        ("policies: {dir: policies}\n", "", "policies", "required"),
+        ("policies: {dir: policies, proof: optional}\n", "", "policies", "required"),
         ("partners: {dir: partners}\n", "", "partners", "required"),
         ("algorithms: [RS256, ES384]", "algorithms: [none]", "algorithms[0]", "unknown value `none`"),
         ("algorithms: [RS256, ES384]", "algorithms: []", "issuers[0].algorithms", "no algorithm is accepted"),
