@@ -37,7 +37,7 @@ use tokio::time::timeout;
 
 pub use chain::{BadLine, Line, SignedHead};
 pub use open::{AuditOpenError, Problem};
-pub use record::{AuditRecord, EmergencyAccess, End, Kind, Record, Withheld, exception};
+pub use record::{AuditRecord, EmergencyAccess, End, Kind, Record, Withheld, Would, exception};
 pub use refusals::RefusalCounts;
 pub use seal::{EncryptionKey, InvalidEncryptionKey};
 pub use sign::{InvalidKey, SigningKey, VerifyingKey};

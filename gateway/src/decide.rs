@@ -30,6 +30,8 @@ pub type Consents = HashMap<LogicalId, Arc<ConsentBook>>;
 pub struct Rule {
     pub reason: Reason,
     pub policies: Arc<[String]>,
+    /// Carried out in a trial run too: a forbid that protects Part 2 records.
+    pub holds_always: bool,
 }
 
 /// The patients that a resource is about, by their ids on this server.
@@ -83,6 +85,8 @@ pub struct Judgement<'a> {
     pub part2_locked: bool,
     /// For the image of a write: its scope letter. `None` for what is shown.
     pub write: Option<Access>,
+    /// A trial run: what holds always must be told apart.
+    pub observing: bool,
 }
 
 /// The verdicts on one document, ready for the engine.
@@ -100,6 +104,8 @@ pub struct Verdicts {
     pub by_consent: bool,
     links: HashMap<(String, String), String>,
     bases: Vec<String>,
+    /// Does the judge withhold only what holds always?
+    trial: bool,
 }
 
 impl Judgement<'_> {
@@ -115,6 +121,7 @@ impl Judgement<'_> {
             by_consent: false,
             links: HashMap::new(),
             bases: self.bases.iter().map(|base| (*base).to_owned()).collect(),
+            trial: false,
         };
         let mut memo = Memo::default();
         let mut outcomes: HashMap<(Vec<LogicalId>, ResourceType, LabelSet, Option<u32>), ConsentOutcome> =
@@ -138,7 +145,8 @@ impl Judgement<'_> {
                 Some(access) => self.permit.touch(self.policies, &mut memo, facts, &question, access),
                 None => self.permit.disclose(self.policies, &mut memo, facts, &question),
             });
-            let verdict = verdicts.note(&disclosure, &consent);
+            let holds = self.holds_always(&disclosure, &mut memo, facts, facts.labels, &consent);
+            let verdict = verdicts.note(&disclosure, &consent, holds);
             verdicts.resources.push(verdict);
             for labels in &facts.inline {
                 let consent = outcome(facts.labels.union(*labels));
@@ -146,7 +154,9 @@ impl Judgement<'_> {
                 let disclosure = self
                     .locked(*labels)
                     .unwrap_or_else(|| self.permit.element(self.policies, &mut memo, facts, *labels, &question));
-                let verdict = verdicts.note(&disclosure, &consent);
+                let all = facts.labels.union(*labels);
+                let holds = self.holds_always(&disclosure, &mut memo, facts, all, &consent);
+                let verdict = verdicts.note(&disclosure, &consent, holds);
                 verdicts.elements.insert((index, *labels), verdict);
             }
         }
@@ -157,19 +167,34 @@ impl Judgement<'_> {
         }
         for (instance, known) in self.known {
             let verdict = match known {
-                Known::Missing => verdicts.withhold(Reason::NotFound, Arc::new([])),
+                Known::Missing => verdicts.withhold(Reason::NotFound, Arc::new([]), false),
                 Known::Facts(facts) => {
                     let patients: Vec<LogicalId> = patients_of(facts, self.bases).into_iter().cloned().collect();
                     let consent = self.consent(&patients, facts.kind, facts.labels, None);
                     let disclosure = self
                         .locked(facts.labels)
                         .unwrap_or_else(|| self.permit.mention(self.policies, &mut memo, facts, &consent));
-                    verdicts.note(&disclosure, &consent)
+                    let holds = self.holds_always(&disclosure, &mut memo, facts, facts.labels, &consent);
+                    verdicts.note(&disclosure, &consent, holds)
                 }
             };
             verdicts.references.insert(instance.clone(), verdict);
         }
         verdicts
+    }
+
+    /// Is what is withheld here withheld in a trial run too?
+    fn holds_always(
+        &self,
+        disclosure: &Disclosure,
+        memo: &mut Memo,
+        facts: &ResourceFacts,
+        labels: LabelSet,
+        consent: &ConsentOutcome,
+    ) -> bool {
+        self.observing
+            && !disclosure.is_shown()
+            && (self.locked(labels).is_some() || self.permit.part2_forbids(self.policies, memo, facts, labels, consent))
     }
 
     fn locked(&self, labels: LabelSet) -> Option<Disclosure> {
@@ -245,14 +270,27 @@ impl Verdicts {
 
     /// Withholds a resource that would by itself be shown: the answer it stands in would tell what is hidden in it.
     pub fn withhold_row(&mut self, resource: u32, reason: Reason) {
-        let verdict = self.withhold(reason, Arc::new([]));
+        let verdict = self.withhold(reason, Arc::new([]), self.trial);
         let slot = usize::try_from(resource).ok().and_then(|at| self.resources.get_mut(at));
-        if let Some(slot) = slot {
+        // A verdict that holds always is not lifted by one that does not.
+        if let Some(slot) = slot
+            && (self.trial || *slot == Verdict::Show)
+        {
             *slot = verdict;
         }
     }
 
-    fn note(&mut self, disclosure: &Disclosure, consent: &ConsentOutcome) -> Verdict {
+    /// From now on only those verdicts are carried out that hold in a trial run.
+    pub const fn try_out(&mut self) {
+        self.trial = true;
+    }
+
+    /// Are only those verdicts carried out that hold in a trial run?
+    pub const fn is_trial(&self) -> bool {
+        self.trial
+    }
+
+    fn note(&mut self, disclosure: &Disclosure, consent: &ConsentOutcome, holds_always: bool) -> Verdict {
         match consent {
             ConsentOutcome::Permit { consents } | ConsentOutcome::Deny { consents } => {
                 for id in consents {
@@ -269,12 +307,22 @@ impl Verdicts {
                 }
                 Verdict::Show
             }
-            Disclosure::Withhold { reason, policies } => self.withhold(*reason, Arc::clone(policies)),
+            Disclosure::Withhold { reason, policies } => self.withhold(*reason, Arc::clone(policies), holds_always),
         }
     }
 
-    fn withhold(&mut self, reason: Reason, policies: Arc<[String]>) -> Verdict {
-        let rule = Rule { reason, policies };
+    /// What is carried out of a verdict. What was never judged stays withheld: it may be a Part 2 record.
+    fn carried_out(&self, verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Withhold { rule } if self.trial && self.rule(rule).is_some_and(|rule| !rule.holds_always) => {
+                Verdict::Show
+            }
+            Verdict::Show | Verdict::Withhold { .. } => verdict,
+        }
+    }
+
+    fn withhold(&mut self, reason: Reason, policies: Arc<[String]>, holds_always: bool) -> Verdict {
+        let rule = Rule { reason, policies, holds_always };
         let at = self.rules.iter().position(|known| *known == rule).unwrap_or_else(|| {
             self.rules.push(rule);
             self.rules.len().saturating_sub(1)
@@ -294,11 +342,12 @@ const UNJUDGED: Verdict = Verdict::Withhold { rule: u32::MAX };
 
 impl Judge for Verdicts {
     fn resource(&self, index: u32, _facts: &ResourceFacts) -> Verdict {
-        usize::try_from(index).ok().and_then(|at| self.resources.get(at)).copied().unwrap_or(UNJUDGED)
+        let judged = usize::try_from(index).ok().and_then(|at| self.resources.get(at)).copied();
+        self.carried_out(judged.unwrap_or(UNJUDGED))
     }
 
     fn element(&self, index: u32, _facts: &ResourceFacts, labels: LabelSet) -> Verdict {
-        self.elements.get(&(index, labels)).copied().unwrap_or(UNJUDGED)
+        self.carried_out(self.elements.get(&(index, labels)).copied().unwrap_or(UNJUDGED))
     }
 
     fn reference(&self, target: &Reference) -> Verdict {
@@ -306,7 +355,7 @@ impl Judge for Verdicts {
         match target.on_server(&bases) {
             // Beyond the bound of look-ups nothing is known of it, and it goes (rule 14).
             Some(instance) => match self.references.get(instance) {
-                Some(verdict) => *verdict,
+                Some(verdict) => self.carried_out(*verdict),
                 None => UNJUDGED,
             },
             // What cannot be read as a reference may be an odd spelling of one that is withheld.

@@ -4,6 +4,7 @@ mod batch;
 mod brought;
 mod history;
 mod image;
+mod observe;
 mod page;
 mod public;
 mod pushdown;
@@ -21,8 +22,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fhir_profiles::interaction::Interaction;
-use fhirwall_policy::decide::{Asked, Risk, decide};
-use fhirwall_policy::permit::Permit;
+use fhirwall_policy::decide::Risk;
 use fhirwall_policy::reason::Reason;
 use fhirwall_policy::subject::Subject;
 use http::Method;
@@ -64,7 +64,7 @@ impl Application for Gateway {
             shared: &self.shared,
             now: self.shared.clock.now(),
             started: Instant::now(),
-            journal: Journal::new(Uuid::now_v7(), connection),
+            journal: Journal::new(Uuid::now_v7(), connection, generation.config.gateway.mode),
             generation,
         };
         let span = tracing::info_span!("request", decision = %journey.journal.decision);
@@ -76,7 +76,8 @@ impl Application for Gateway {
 
     async fn refuse(&self, connection: &Connection, refusal: FrontRefusal) -> Answer {
         let refusal = Refusal::from(refusal);
-        let journal = Journal::new(Uuid::now_v7(), connection);
+        let mode = self.live.current().generation.config.gateway.mode;
+        let journal = Journal::new(Uuid::now_v7(), connection, mode);
         self.shared.audit.refusals().count(refusal.reason, self.shared.clock.now());
         journal.count(&self.shared, Err(refusal.reason), Duration::ZERO);
         refusal.answer(journal.decision)
@@ -144,9 +145,11 @@ impl<'a> Journey<'a> {
         let interaction = self.measure("interpret", || interpret(endpoint, path, request))?;
         let (interaction, position) = self.unseal(endpoint, &subject, interaction)?;
         self.journal.interaction(&interaction);
-        let _admitted = self.stage("admit", self.admit(&subject, &interaction)).await?;
+        let admitted = self.stage("admit", self.admit(&subject, &interaction)).await;
+        let _admitted = self.unless_observed(admitted)?;
         let part2_locked = self.lockdowns(endpoint, &subject).await?;
-        let risk = self.risk(&subject)?;
+        let risk = self.risk(&subject);
+        let risk = self.unless_observed(risk)?.unwrap_or(Risk::High);
         let visit = Visit { endpoint, subject: &subject, part2_locked, risk };
         let brought = Brought::with(request)?;
         if let Interaction::Batch { entries } = &interaction {
@@ -163,8 +166,8 @@ impl<'a> Journey<'a> {
         position: Option<Position>,
         brought: &Brought<'_>,
     ) -> Result<Outcome, Refusal> {
-        let permit = self.measure("decide", || self.decide(visit, interaction))?;
-        self.journal.permit(&permit);
+        let decided = self.measure("decide", || self.decide(visit, interaction))?;
+        let permit = self.decided(decided);
         let stage = Stage {
             generation: self.generation,
             endpoint: visit.endpoint,
@@ -282,16 +285,6 @@ impl<'a> Journey<'a> {
             return Err(Refusal::from(Reason::Lockdown));
         }
         Ok(live().any(crate::state::Lockdown::withholds_part2))
-    }
-
-    fn decide(&self, visit: &Visit<'_>, interaction: &Interaction) -> Result<Permit, Refusal> {
-        let Visit { endpoint, subject, risk, .. } = visit;
-        let asked = Asked { subject, interaction, endpoint: &endpoint.facts, risk: *risk, now: self.now };
-        decide(&self.generation.policies, &asked).map_err(|denial| Refusal {
-            needed_scope: denial.needed_scope,
-            policies: denial.policies,
-            ..Refusal::from(denial.reason)
-        })
     }
 
     /// Records how the request ended, and only then lets the answer go.

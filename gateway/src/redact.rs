@@ -1,5 +1,6 @@
 //! Stage 7: give back only what the permit and the consents allow. What is not understood to its last byte is withheld.
 
+mod observed;
 pub mod rows;
 pub mod versions;
 
@@ -17,6 +18,8 @@ use fhirwall_policy::partner::Redaction;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
 use time::OffsetDateTime;
+
+pub use observed::Enforced;
 
 use crate::audit::Withheld;
 use crate::decide::{Consents, Judgement, Verdicts, patients_of, references_to_resolve};
@@ -43,6 +46,8 @@ pub struct Account {
     pub consents: Vec<String>,
     /// Something was left out of the answer.
     pub reduced: bool,
+    /// In a trial run: what carrying the verdicts out would have come to.
+    pub enforced: Option<Enforced>,
 }
 
 /// What one answer is judged in.
@@ -64,6 +69,8 @@ pub struct Stage<'a> {
 pub struct Judged<'a> {
     document: Document<'a>,
     verdicts: Verdicts,
+    /// In a trial run: why the judgement lacks a fact, and would have been refused.
+    lacks: Option<Refusal>,
 }
 
 impl Judged<'_> {
@@ -93,7 +100,12 @@ impl Stage<'_> {
             .map_err(|_| Refusal::from(Reason::UpstreamUnintelligible))?;
         let bases: Vec<&str> = self.endpoint.facts.bases.iter().map(String::as_str).collect();
         let known = self.resolve(&mut document, &bases).await;
-        let consents = self.consents(&document, &bases).await?;
+        let (consents, lacks) = match self.consents(&document, &bases).await {
+            Ok(consents) => (consents, None),
+            // Without consents no Part 2 record rests on one: what must not be seen stays out.
+            Err(refusal) if self.observing() => (Consents::new(), Some(refusal)),
+            Err(refusal) => return Err(refusal),
+        };
         let judgement = Judgement {
             policies: &self.generation.policies,
             permit: self.permit,
@@ -102,9 +114,10 @@ impl Stage<'_> {
             known: &known,
             part2_locked: self.part2_locked,
             write: self.write,
+            observing: self.observing(),
         };
         let verdicts = judgement.judge(&document);
-        Ok(Judged { document, verdicts })
+        Ok(Judged { document, verdicts, lacks })
     }
 
     /// Writes what may be seen of a judged answer. `link` makes a client's link of an upstream's, by relation and URL.
@@ -116,21 +129,21 @@ impl Stage<'_> {
         judged: Judged<'_>,
         link: impl Fn(&str, &str) -> Option<String>,
     ) -> Result<Shown, Box<(Refusal, Account)>> {
-        let Judged { document, mut verdicts } = judged;
+        let Judged { document, mut verdicts, lacks } = judged;
         let bases: Vec<&str> = self.endpoint.facts.bases.iter().map(String::as_str).collect();
         for (relation, url) in document.links() {
             if let Some(shown) = link(&relation, &url) {
                 verdicts.show_link(&relation, &url, shown);
             }
         }
-        match self.redact(&document, &verdicts, Totals::Remove) {
+        self.carried_out(&mut verdicts, lacks, |verdicts| match self.redact(&document, verdicts, Totals::Remove) {
             Ok(redacted) => {
-                let mut account = account(&document, &verdicts, &redacted.removals, &bases);
+                let mut account = account(&document, verdicts, &redacted.removals, &bases);
                 account.disclose(&document, &redacted.disclosed, &bases);
                 Ok(Shown { body: redacted.body, account })
             }
-            Err(RedactError::RootWithheld { removals }) => Err(self.root_withheld(&document, &verdicts, &removals)),
-        }
+            Err(RedactError::RootWithheld { removals }) => Err(self.root_withheld(&document, verdicts, &removals)),
+        })
     }
 
     fn redact(&self, document: &Document<'_>, verdicts: &Verdicts, totals: Totals) -> Result<Redacted, RedactError> {
@@ -250,6 +263,15 @@ impl Stage<'_> {
     }
 }
 
+fn add_withheld(all: &mut Vec<Withheld>, more: Vec<Withheld>) {
+    for one in more {
+        match all.iter_mut().find(|known| known.rule == one.rule && known.labels == one.labels) {
+            Some(known) => known.count = known.count.saturating_add(one.count),
+            None => all.push(one),
+        }
+    }
+}
+
 /// The records of the document itself that refer to this Binary.
 fn referrers_in(document: &Document<'_>, at: u32, binary: &InstanceId, bases: &[&str]) -> Vec<Arc<ResourceFacts>> {
     let others = document.resources().iter().zip(0u32..).filter(|(facts, other)| {
@@ -301,7 +323,7 @@ impl Account {
     /// What the record says of two pages that are sent as one.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
-        let Self { patients, instances, labels, withheld, policies, consents, reduced } = other;
+        let Self { patients, instances, labels, withheld, policies, consents, reduced, enforced } = other;
         let pairs = [
             (&mut self.patients, patients),
             (&mut self.instances, instances),
@@ -316,13 +338,12 @@ impl Account {
                 }
             }
         }
-        for one in withheld {
-            match self.withheld.iter_mut().find(|known| known.rule == one.rule && known.labels == one.labels) {
-                Some(known) => known.count = known.count.saturating_add(one.count),
-                None => self.withheld.push(one),
-            }
-        }
+        add_withheld(&mut self.withheld, withheld);
         self.reduced |= reduced;
+        self.enforced = match (self.enforced.take(), enforced) {
+            (Some(first), Some(second)) => Some(first.and(second)),
+            (first, second) => first.or(second),
+        };
         self
     }
 

@@ -129,6 +129,51 @@ pub fn decide(set: &PolicySet, asked: &Asked<'_>) -> Result<Permit, Denial> {
     Ok(Permit::new(set, asked, interaction, judge, &policies, &would_deny))
 }
 
+/// A decision that is recorded and not carried out.
+#[derive(Debug)]
+pub struct Observed {
+    /// To forward the request as it was asked.
+    pub permit: Permit,
+    /// Why [`decide`] would have refused it.
+    pub would: Option<Denial>,
+    /// Would [`decide`] have bound it to the caller's own patient?
+    pub narrowed: bool,
+}
+
+/// Decides as [`decide`] does, and lets the request go as it was asked: for a trial run.
+///
+/// # Errors
+/// What no trial run lifts: a suspended partner (an operator's act), a forbid that protects Part 2 records, a policy that
+/// could not be evaluated (it might have been such a forbid), and a request of which nothing can be judged.
+pub fn observe(set: &PolicySet, asked: &Asked<'_>) -> Result<Observed, Denial> {
+    let denial = match decide(set, asked) {
+        Ok(permit) => {
+            let (permit, narrowed) = permit.unbound(asked.interaction);
+            return Ok(Observed { permit, would: None, narrowed });
+        }
+        Err(denial) => denial,
+    };
+    let purpose = asked.subject.purpose.filter(|_| !touched::facts(asked.interaction).is_empty());
+    let (Some(purpose), false) = (purpose, holds_always(set, &denial)) else { return Err(denial) };
+    let caller = caller(asked, purpose);
+    let asking = Asking::new(set, &caller).ok_or_else(|| Denial::because(Reason::PolicyError))?;
+    let judge = Judge {
+        scopes: ScopeSet::parse(&asked.subject.scopes).within(&ScopeSet::parse(&asked.subject.partner.scopes)),
+        reaches: reach::reaches(asked.subject, asked.endpoint),
+        number: set.caller_number(&caller),
+        caller,
+        asking,
+        emergency: emergency(asked),
+    };
+    let permit = Permit::new(set, asked, asked.interaction.clone(), judge, &[], &[]);
+    Ok(Observed { permit, would: Some(denial), narrowed: false })
+}
+
+fn holds_always(set: &PolicySet, denial: &Denial) -> bool {
+    let protects = |id: &String| set.policy(id).is_none_or(|policy| policy.protects_part2);
+    matches!(denial.reason, Reason::PartnerSuspended | Reason::PolicyError) || denial.policies.iter().any(protects)
+}
+
 /// The caller's facts, as policies see them.
 pub(crate) fn caller(asked: &Asked<'_>, purpose: PurposeOfUse) -> Caller {
     let subject = asked.subject;

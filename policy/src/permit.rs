@@ -76,6 +76,12 @@ impl Permit {
         }
     }
 
+    /// The same for the request as it was asked, and whether that differs from the one that was decided on.
+    pub(crate) fn unbound(self, asked: &Interaction) -> (Self, bool) {
+        let narrowed = self.interaction != *asked;
+        (Self { interaction: asked.clone(), ..self }, narrowed)
+    }
+
     /// The request to forward: the one that was decided on, bound to the caller's patient where its scopes are.
     pub const fn interaction(&self) -> &Interaction {
         &self.interaction
@@ -215,6 +221,33 @@ impl Permit {
         let bases: Vec<&str> = self.bases.iter().map(String::as_str).collect();
         let key = self.key(facts, facts.labels, consent, &bases);
         self.remember(set, memo, key)
+    }
+
+    /// Is this record, with these labels, kept back by what holds in every mode, whatever scopes and compartments say?
+    /// By a forbid that protects Part 2 records, by any forbid on a record that carries such a label, and by a policy
+    /// that could not be evaluated: it might have been one of them.
+    pub fn part2_forbids(
+        &self,
+        set: &PolicySet,
+        memo: &mut Memo,
+        facts: &ResourceFacts,
+        labels: LabelSet,
+        consent: &ConsentOutcome,
+    ) -> bool {
+        if set.epoch() != self.epoch {
+            return true;
+        }
+        let bases: Vec<&str> = self.bases.iter().map(String::as_str).collect();
+        let key = self.key(facts, labels, consent, &bases);
+        // `ETHUD` and `OPIOIDUD` are kinds of `SUD`.
+        let labelled = [Label::PART2, Label::SUD, Label::ETH].iter().any(|label| key.labels.contains(*label));
+        match self.remember(set, memo, key) {
+            Disclosure::Show { .. } => false,
+            Disclosure::Withhold { reason: Reason::PolicyError, .. } => true,
+            Disclosure::Withhold { policies, .. } => policies
+                .iter()
+                .any(|id| set.policy(id).is_none_or(|policy| policy.protects_part2 || (labelled && !policy.permits))),
+        }
     }
 
     fn judge(

@@ -11,7 +11,7 @@ use fhir_profiles::reference::Reference;
 use fhir_profiles::search::{Presentation, Query};
 use fhirwall_policy::cedar::PolicySet;
 use fhirwall_policy::consent::ConsentOutcome;
-use fhirwall_policy::decide::{Asked, Denial, EndpointFacts, EndpointRole, Risk, decide};
+use fhirwall_policy::decide::{Asked, Denial, EndpointFacts, EndpointRole, Risk, decide, observe};
 use fhirwall_policy::partner::{CourtOrder, Part2, Part2Basis, Partner, Redaction, Status};
 use fhirwall_policy::permit::{Disclosure, DisclosureFacts, Memo, Permit};
 use fhirwall_policy::purpose::PurposeOfUse;
@@ -425,4 +425,53 @@ fn a_set_with_a_fault_does_not_load() {
         &format!(r#"{head} @mode("shadow") forbid (principal, action == Action::"disclose", resource) {part2};"#),
         "cannot run in shadow mode",
     );
+}
+
+#[test]
+fn a_trial_run_lets_refusals_be_but_for_those_that_protect_part_2_and_for_suspension() {
+    let set = shipped();
+    let observed = |caller: &Caller, interaction: &Interaction| {
+        let mut subject = caller.subject.clone();
+        subject.partner = Arc::new(caller.partner.clone());
+        let asked = Asked { subject: &subject, interaction, endpoint: &caller.endpoint, risk: caller.risk, now: NOW };
+        observe(&set, &asked).map(|observed| (observed.would.map(|denial| denial.reason), observed.narrowed))
+    };
+    let mut user = caller(Part2Basis::Consent, PurposeOfUse::Treat, &["system/Patient.rs"]);
+    user.subject.patient = None;
+    assert_eq!(observed(&user, &read("Patient", "B")), Ok((None, false)));
+    assert_eq!(observed(&user, &read("Condition", "c")), Ok((Some(Reason::InsufficientScope), false)));
+    let own = caller(Part2Basis::Patient, PurposeOfUse::Patrqt, &["patient/*.rs"]);
+    assert_eq!(observed(&own, &read("Patient", "B")), Ok((Some(Reason::PatientMismatch), false)));
+    assert_eq!(observed(&own, &search("Observation", &[])), Ok((None, true)));
+    let mut expired = user.clone();
+    expired.partner.baa_expires = Some(NOW - Duration::days(1));
+    assert_eq!(observed(&expired, &read("Patient", "B")), Ok((Some(Reason::EvidenceExpired), false)));
+    let mut suspended = user.clone();
+    suspended.partner.status = Status::Suspended;
+    assert_eq!(observed(&suspended, &read("Patient", "B")).unwrap_err().reason, Reason::PartnerSuspended);
+    let mut silent = user;
+    silent.partner.part2.redaction = Redaction::Silent;
+    let versions = Interaction::HistoryInstance { kind: kind("Patient"), id: id("B"), query: Query::default() };
+    assert_eq!(observed(&silent, &versions).unwrap_err().reason, Reason::PolicyForbids);
+}
+
+#[test]
+fn what_protects_part_2_holds_in_a_trial_run_whatever_scopes_say() {
+    let set = shipped();
+    let mut user = caller(Part2Basis::Consent, PurposeOfUse::Treat, &["system/*.rs"]);
+    user.subject.patient = None;
+    let permit = user.asks(&set, &search("Condition", &[])).unwrap();
+    let holds = |labels: &[&str], consent: &ConsentOutcome| {
+        let facts = facts("Condition", Some("B"), labels);
+        permit.part2_forbids(&set, &mut Memo::default(), &facts, facts.labels, consent)
+    };
+    for label in ["42CFRPart2", "SUD", "ETH", "ETHUD", "OPIOIDUD", "PSYTHPN"] {
+        assert!(holds(&[label], &ConsentOutcome::Silent), "{label}");
+        assert!(holds(&[label], &denies()), "{label}");
+    }
+    assert!(!holds(&["42CFRPart2"], &permits()));
+    for label in ["HIV", "R", "SPI", "TBOO"] {
+        assert!(!holds(&[label], &ConsentOutcome::Silent), "{label}");
+        assert!(!holds(&[label], &denies()), "{label}");
+    }
 }

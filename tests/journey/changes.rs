@@ -163,7 +163,6 @@ async fn what_is_not_carried_out_yet_is_refused_and_never_left_out() {
     let stage = Stage::set().await;
     let good = std::fs::read_to_string(stage.neighbours().config_file()).unwrap();
     for (from, to) in [
-        ("mode: enforce", "mode: observe"),
         ("serves: [fhir, smart]", "serves: [smart]"),
         ("mode: enforce", "telemetry: {log_format: text}\nmode: enforce"),
         ("mode: enforce", "trusted_proxies: [{addresses: [10.0.0.0/8], x_forwarded_for: true}]\nmode: enforce"),

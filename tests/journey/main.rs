@@ -18,6 +18,7 @@ mod hidden;
 mod history;
 mod hostile;
 mod kit;
+mod observe;
 mod policies;
 mod public;
 mod receiver;

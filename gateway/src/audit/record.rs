@@ -238,6 +238,12 @@ pub struct AuditRecord {
     /// How the caller's behaviour was rated, where it stood out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub risk: Option<Arc<RiskNote>>,
+    /// `observe` in a trial run; absent where decisions are carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// In a trial run: the decision, as it would have been carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would: Option<Would>,
     /// What policy decided and on which facts, in policy's own versioned form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub facts: Option<serde_json::Value>,
@@ -258,6 +264,24 @@ pub struct Withheld {
     pub count: u32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+}
+
+/// What would have been decided, had the decision been carried out. Nothing in it: the request was permitted whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Would {
+    /// The reason code of the refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The policies that decided.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+    /// All that would have been held back, with what was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<Withheld>,
+    /// The request would have been bound to the caller's own patient; rows of others are not counted in `withheld`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub narrowed: bool,
 }
 
 /// How an exchange ended.

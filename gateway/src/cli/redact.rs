@@ -190,6 +190,7 @@ impl Redactor {
             known: &known,
             part2_locked: false,
             write: None,
+            observing: false,
         };
         let verdicts = judgement.judge(&document);
         let notice = verdicts.by_consent.then(|| Notice {

@@ -16,7 +16,7 @@ use super::{Journey, Outcome, failure, page, served};
 use crate::forward::UpstreamRequest;
 use crate::links::Position;
 use crate::redact::Stage;
-use crate::redact::versions::recorded;
+use crate::redact::versions::{Whole, recorded};
 use crate::refusal::Refusal;
 
 /// The most versions on a page of one type: their records are looked up by one request.
@@ -61,7 +61,8 @@ impl Journey<'_> {
                 return Err(refusal);
             }
         };
-        self.admit_disclosure(subject, &shown.account, shown.body.len()).await?;
+        let within = self.admit_disclosure(subject, &shown.account, shown.body.len()).await;
+        self.unless_observed(within)?;
         self.journal.account(shown.account);
         let body = presented(interaction, shown.body)?;
         Ok(Outcome::Disclosure(served::resource(self.journal.decision, body)))
@@ -73,7 +74,7 @@ impl Journey<'_> {
         stage: &Stage<'_>,
         records: HashSet<InstanceId>,
         fetches: u32,
-    ) -> Result<HashSet<InstanceId>, Refusal> {
+    ) -> Result<Whole, Refusal> {
         let mut by_type: BTreeMap<ResourceType, Vec<String>> = BTreeMap::new();
         for record in records {
             by_type.entry(record.kind).or_default().push(record.id.as_str().to_owned());
@@ -84,7 +85,7 @@ impl Journey<'_> {
             // The EHR did not keep to `_count`: what was not looked up cannot be shown.
             return Err(Refusal::from(Reason::UpstreamUnintelligible));
         }
-        let mut whole = HashSet::new();
+        let mut whole = Whole::default();
         for (kind, ids) in by_type {
             let query = format!("_id={}&_count={}", ids.join(","), ids.len());
             let request = UpstreamRequest::get(format!("/{kind}"), query);

@@ -60,7 +60,7 @@ struct PostImage {
 impl Journey<'_> {
     /// A create: only what would be is judged.
     pub(super) async fn judge_create(
-        &self,
+        &mut self,
         stage: &Stage<'_>,
         kind: ResourceType,
         body: &[u8],
@@ -125,17 +125,14 @@ impl Journey<'_> {
             self.journal.account(account);
             refusal
         })?;
-        if shown.account.reduced {
-            self.journal.account(shown.account);
-            return Err(Refusal::from(Reason::LabelWithheld));
-        }
+        self.seen_whole(shown.account)?;
         // Without versions nothing can be judged and then written: another write may come between.
         let version = tag.or(own).ok_or(Reason::UnsupportedInteraction)?;
         Ok(PreImage { body: answer.body, version, patients })
     }
 
     async fn post_image(
-        &self,
+        &mut self,
         stage: &Stage<'_>,
         instance: &InstanceId,
         change: Change<'_>,
@@ -169,7 +166,7 @@ impl Journey<'_> {
 
     /// Judges what would be stored. It came with the request, so that a refusal of it is told as such.
     async fn judge_post(
-        &self,
+        &mut self,
         stage: &Stage<'_>,
         body: &[u8],
         kind: ResourceType,
@@ -190,20 +187,27 @@ impl Journey<'_> {
         let bases: Vec<&str> = stage.endpoint.facts.bases.iter().map(String::as_str).collect();
         let patients = judged.patients(&bases);
         match image.write(judged, |_, _| None) {
-            Ok(_) => Ok(patients),
-            Err(withheld) => {
-                let (refusal, _) = *withheld;
-                let reason = if refusal.reason == Reason::OutsideCompartment {
-                    Reason::PatientMismatch
-                } else if refusal.reason == Reason::OutsideGranularScope {
-                    Reason::InsufficientScope
-                } else {
-                    Reason::PolicyForbids
-                };
-                Err(Refusal { policies: refusal.policies, ..Refusal::from(reason) })
+            Ok(shown) => {
+                if let Some(refusal) = shown.account.enforced.and_then(|enforced| enforced.refusal) {
+                    self.journal.would_refuse(&post_refused(refusal));
+                }
+                Ok(patients)
             }
+            Err(withheld) => Err(post_refused(withheld.0)),
         }
     }
+}
+
+/// Why what would be stored is refused, in terms of the request that brought it.
+fn post_refused(refusal: Refusal) -> Refusal {
+    let reason = if refusal.reason == Reason::OutsideCompartment {
+        Reason::PatientMismatch
+    } else if refusal.reason == Reason::OutsideGranularScope {
+        Reason::InsufficientScope
+    } else {
+        Reason::PolicyForbids
+    };
+    Refusal { policies: refusal.policies, ..Refusal::from(reason) }
 }
 
 /// The body of a conditional update may leave the id to the condition (R4 http.html#cond-update).

@@ -69,7 +69,8 @@ impl Journey<'_> {
                 return Err(refusal);
             }
         };
-        self.admit_disclosure(subject, &shown.account, shown.body.len()).await?;
+        let within = self.admit_disclosure(subject, &shown.account, shown.body.len()).await;
+        self.unless_observed(within)?;
         let tag = version_tag(stage.permit, answer, &shown.account);
         self.journal.account(shown.account);
         let body = presented(asked, shown.body)?;
@@ -94,11 +95,7 @@ impl Journey<'_> {
         check_status(&answer)?;
         let judged = self.stage("redact", stage.judge(&answer.body)).await?;
         match stage.write(judged, |_, _| None) {
-            Ok(shown) if !shown.account.reduced => Ok(()),
-            Ok(shown) => {
-                self.journal.account(shown.account);
-                Err(Refusal::from(Reason::LabelWithheld))
-            }
+            Ok(shown) => self.seen_whole(shown.account),
             Err(withheld) => {
                 let (refusal, account) = *withheld;
                 self.journal.account(account);

@@ -12,11 +12,12 @@ use http::StatusCode;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::audit::{self, AuditLog, AuditRecord, End, Record};
+use crate::audit::{self, AuditLog, AuditRecord, End, Record, Would};
 use crate::behaviour::{self, Prior, RiskNote, Seen};
+use crate::config::Mode;
 use crate::generation::{Endpoint, Generation};
 use crate::listen::{Answer, Connection, Ending};
-use crate::redact::Account;
+use crate::redact::{Account, Enforced};
 use crate::refusal::{self, Refusal};
 use crate::shared::Shared;
 use crate::smart::broker::patients::NamedPatients;
@@ -32,17 +33,24 @@ pub(super) struct Journal {
     resource_type: &'static str,
     identified: bool,
     quiet: Option<u32>,
+    mode: Mode,
+    /// In a trial run: the first refusal that was not carried out.
+    would_refuse: Option<Reason>,
 }
 
 impl Journal {
-    pub(super) fn new(decision: Uuid, connection: &Connection) -> Self {
+    pub(super) fn new(decision: Uuid, connection: &Connection, mode: Mode) -> Self {
+        let observed = mode == Mode::Observe;
         let record = AuditRecord {
+            mode: observed.then(|| mode_name(mode).to_owned()),
+            would: observed.then(Would::default),
             decision: decision.to_string(),
             address: Some(connection.address.ip().to_string()),
             certificate: connection.peer.as_ref().map(|peer| peer.sha256_hex()),
             ..AuditRecord::default()
         };
-        Self { decision, record, interaction: "none", resource_type: "none", identified: false, quiet: None }
+        let (interaction, resource_type, identified) = ("none", "none", false);
+        Self { decision, record, interaction, resource_type, identified, mode, would_refuse: None, quiet: None }
     }
 
     /// The record of one entry of a Bundle: a decision of its own, under the id of the Bundle's answer.
@@ -54,7 +62,7 @@ impl Journal {
             interaction: String::new(),
             ..self.record.clone()
         };
-        Self { decision, record, interaction: "none", resource_type: "none", identified: self.identified, quiet: None }
+        Self { decision, record, interaction: "none", resource_type: "none", quiet: None, ..*self }
     }
 
     pub(super) fn endpoint(&mut self, endpoint: &Endpoint) {
@@ -67,6 +75,8 @@ impl Journal {
             endpoint: std::mem::take(&mut self.record.endpoint),
             address: self.record.address.take(),
             certificate: self.record.certificate.take(),
+            mode: self.record.mode.take(),
+            would: self.record.would.take(),
             ..about
         };
         self.identified = true;
@@ -109,6 +119,44 @@ impl Journal {
         self.record.consents = account.consents;
         if !account.policies.is_empty() {
             self.record.policies = account.policies;
+        }
+        if let Some(enforced) = account.enforced {
+            self.would_have(enforced);
+        }
+    }
+
+    /// Notes a refusal that is not carried out. The first one stands: carried out, it would have been the end.
+    pub(super) fn would_refuse(&mut self, refusal: &Refusal) {
+        if self.would_refuse.is_some() {
+            return;
+        }
+        self.would_refuse = Some(refusal.reason);
+        let would = self.record.would.get_or_insert_default();
+        would.reason = Some(refusal.reason.code().to_owned());
+        if !refusal.policies.is_empty() {
+            would.policies.clone_from(&refusal.policies);
+        } else if would.policies.is_empty() {
+            would.policies.clone_from(&self.record.policies);
+        }
+    }
+
+    /// The request is forwarded as it was asked, not bound to the caller's own patient.
+    pub(super) fn would_narrow(&mut self) {
+        self.record.would.get_or_insert_default().narrowed = true;
+    }
+
+    fn would_have(&mut self, enforced: Enforced) {
+        if self.would_refuse.is_some() {
+            return;
+        }
+        let would = self.record.would.get_or_insert_default();
+        would.policies = enforced.policies;
+        would.withheld = enforced.withheld;
+        if would.narrowed {
+            would.withheld.retain(|withheld| withheld.rule != Reason::OutsideCompartment.code());
+        }
+        if let Some(refusal) = &enforced.refusal {
+            self.would_refuse(refusal);
         }
     }
 
@@ -184,9 +232,11 @@ impl Journal {
 
     /// Counts the finished request.
     pub(super) fn count(&self, shared: &Shared, ended: Result<StatusCode, Reason>, took: Duration) {
-        let (status, decision, reason) = match ended {
-            Ok(status) => (status, "permit", "none"),
-            Err(reason) => (refusal::status(reason), "deny", reason.code()),
+        let status = ended.unwrap_or_else(refusal::status);
+        // What would have been decided counts, whatever was done.
+        let (decision, reason) = match self.would_refuse.or_else(|| ended.err()) {
+            None => ("permit", "none"),
+            Some(reason) => ("deny", reason.code()),
         };
         let partner = if self.identified { &*self.record.partner } else { "none" };
         let labels = RequestLabels {
@@ -196,16 +246,24 @@ impl Journal {
             partner,
         };
         shared.metrics.request(labels, took);
-        shared.metrics.decision(decision, reason, "enforce");
+        shared.metrics.decision(decision, reason, mode_name(self.mode));
         if let Err(reason) = ended {
             // 45 CFR 171.201 to 205: how often each exception is relied on.
             shared.metrics.denial_exception(audit::exception(reason).unwrap_or("none"));
         }
-        for withheld in &self.record.withheld {
+        for withheld in self.record.would.as_ref().map_or(&self.record.withheld, |would| &would.withheld) {
             for label in &withheld.labels {
                 shared.metrics.redaction(label, "resource", u64::from(withheld.count));
             }
         }
+    }
+}
+
+/// As metrics and records name it.
+const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "enforce",
+        Mode::Observe => "observe",
     }
 }
 

@@ -54,7 +54,8 @@ impl Journey<'_> {
         let tag = answer.etag.as_deref().and_then(version);
         let mut served = self.located(stage, status, &named, tag);
         if let Some((shown, _)) = stored.filter(|_| !brought.wants_minimal) {
-            self.admit_disclosure(subject, &shown.account, shown.body.len()).await?;
+            let within = self.admit_disclosure(subject, &shown.account, shown.body.len()).await;
+            self.unless_observed(within)?;
             self.journal.account(shown.account);
             served.headers.insert(CONTENT_TYPE, FHIR_JSON);
             served.body = Bytes::from(shown.body);

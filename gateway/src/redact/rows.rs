@@ -104,21 +104,32 @@ impl Stage<'_> {
         if !judged.is_searchset() {
             return Err(unreadable());
         }
-        let Judged { document, mut verdicts } = judged;
+        let Judged { document, mut verdicts, lacks } = judged;
         for (relation, url) in document.links() {
             if let Some(shown) = link(&relation, &url) {
                 verdicts.show_link(&relation, &url, shown);
             }
         }
-        let redacted = self.without_oracles(&document, &mut verdicts, asked, window)?;
-        let mut page = Page::read(&document, &redacted, asked).map_err(|_| unreadable())?;
+        self.carried_out(&mut verdicts, lacks, |verdicts| self.page(&document, verdicts, asked, window))
+    }
+
+    fn page(
+        &self,
+        document: &Document<'_>,
+        verdicts: &mut Verdicts,
+        asked: &Asked<'_>,
+        window: Window,
+    ) -> Result<Rows, Box<(Refusal, Account)>> {
+        let redacted = self.without_oracles(document, verdicts, asked, window)?;
+        let unreadable = || Box::new((Refusal::from(Reason::UpstreamUnintelligible), Account::default()));
+        let mut page = Page::read(document, &redacted, asked).map_err(|_| unreadable())?;
         let passed = page.cut(window);
         let bases: Vec<&str> = self.endpoint.facts.bases.iter().map(String::as_str).collect();
         if page.is_cut || !redacted.removals.is_empty() {
             page.drop_unaccounted(asked.query, &bases);
         }
-        let mut account = account(&document, &verdicts, &redacted.removals, &bases);
-        account.disclose(&document, &page.disclosed(&document, &redacted), &bases);
+        let mut account = account(document, verdicts, &redacted.removals, &bases);
+        account.disclose(document, &page.disclosed(document, &redacted), &bases);
         // For whom nothing may differ, every page is written alike, whether or not the EHR's could stand.
         let silent = self.permit.redaction() == Redaction::Silent;
         let intact = !silent && !page.is_cut && page.rows.iter().all(|row| row.kept);

@@ -10,6 +10,7 @@ use fhirwall_policy::reason::Reason;
 use serde_json::Value;
 
 use super::{Account, Judged, Shown, Stage, account};
+use crate::decide::Verdicts;
 use crate::refusal::Refusal;
 
 impl Judged<'_> {
@@ -36,6 +37,22 @@ fn record_of(entry: &Value) -> Option<InstanceId> {
     (requested.is_none_or(|requested| requested == shown)).then_some(shown)
 }
 
+/// Records that a caller sees whole.
+#[derive(Clone, Debug, Default)]
+pub struct Whole {
+    enforced: HashSet<InstanceId>,
+    /// In a trial run: with only those verdicts carried out that hold in one.
+    observed: HashSet<InstanceId>,
+}
+
+impl Whole {
+    /// Those of another answer too.
+    pub fn extend(&mut self, other: Self) {
+        self.enforced.extend(other.enforced);
+        self.observed.extend(other.observed);
+    }
+}
+
 fn is_entry(facts: &ResourceFacts) -> bool {
     facts.place == Place::Entry && facts.parent == Some(0)
 }
@@ -46,9 +63,16 @@ fn instance(facts: &ResourceFacts) -> Option<InstanceId> {
 
 impl Stage<'_> {
     /// The rows of an answer that this caller sees whole.
-    pub fn whole(&self, judged: Judged<'_>) -> HashSet<InstanceId> {
-        let Judged { document, verdicts } = judged;
-        let Ok(redacted) = self.redact(&document, &verdicts, Totals::Remove) else { return HashSet::new() };
+    pub fn whole(&self, judged: Judged<'_>) -> Whole {
+        let Judged { document, mut verdicts, .. } = judged;
+        let enforced = self.seen_whole(&document, &verdicts);
+        verdicts.try_out();
+        let observed = if self.observing() { self.seen_whole(&document, &verdicts) } else { HashSet::new() };
+        Whole { enforced, observed }
+    }
+
+    fn seen_whole(&self, document: &Document<'_>, verdicts: &Verdicts) -> HashSet<InstanceId> {
+        let Ok(redacted) = self.redact(document, verdicts, Totals::Remove) else { return HashSet::new() };
         // A row of which something contained was reduced is reduced itself.
         let reduced: HashSet<u32> = redacted.reduced.into_iter().collect();
         let shown = redacted.disclosed.into_iter().filter(|at| !reduced.contains(at));
@@ -63,30 +87,42 @@ impl Stage<'_> {
     pub fn versions(
         &self,
         judged: Judged<'_>,
-        current: &HashSet<InstanceId>,
+        current: &Whole,
         link: impl Fn(&str, &str) -> Option<String>,
     ) -> Result<Shown, Box<(Refusal, Account)>> {
-        let Judged { document, mut verdicts } = judged;
+        let Judged { document, mut verdicts, lacks } = judged;
         for (relation, url) in document.links() {
             if let Some(shown) = link(&relation, &url) {
                 verdicts.show_link(&relation, &url, shown);
             }
         }
+        self.carried_out(&mut verdicts, lacks, |verdicts| {
+            let current = if verdicts.is_trial() { &current.observed } else { &current.enforced };
+            self.versions_of(&document, verdicts, current)
+        })
+    }
+
+    fn versions_of(
+        &self,
+        document: &Document<'_>,
+        verdicts: &mut Verdicts,
+        current: &HashSet<InstanceId>,
+    ) -> Result<Shown, Box<(Refusal, Account)>> {
         for (facts, at) in document.resources().iter().zip(0u32..).filter(|(facts, _)| is_entry(facts)) {
             if !instance(facts).is_some_and(|instance| current.contains(&instance)) {
                 verdicts.withhold_row(at, Reason::LabelWithheld);
             }
         }
-        let redacted = match self.redact(&document, &verdicts, Totals::Remove) {
+        let redacted = match self.redact(document, verdicts, Totals::Remove) {
             Ok(redacted) => redacted,
             Err(RedactError::RootWithheld { removals }) => {
-                return Err(self.root_withheld(&document, &verdicts, &removals));
+                return Err(self.root_withheld(document, verdicts, &removals));
             }
         };
         let bases: Vec<&str> = self.endpoint.facts.bases.iter().map(String::as_str).collect();
-        let mut account = account(&document, &verdicts, &redacted.removals, &bases);
-        account.disclose(&document, &redacted.disclosed, &bases);
-        let body = without_foreign(&document, &redacted.body, current)
+        let mut account = account(document, verdicts, &redacted.removals, &bases);
+        account.disclose(document, &redacted.disclosed, &bases);
+        let body = without_foreign(document, &redacted.body, current)
             .map_err(|_| Box::new((Refusal::from(Reason::UpstreamUnintelligible), Account::default())))?;
         Ok(Shown { body, account })
     }

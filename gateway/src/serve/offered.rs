@@ -1,14 +1,13 @@
 //! What the configuration's format knows and this version does not carry out yet: refused, never silently left out.
 
-use crate::config::{ConsentSource, Gateway, LogFormat, Mode, Serves};
+use crate::config::{ConsentSource, Gateway, LogFormat, Serves};
 
 /// Nothing that is asked for is missing.
 ///
 /// # Errors
 /// What is asked for and not carried out, a line each, with what to do.
 pub(super) fn all_of(gateway: &Gateway) -> Result<(), String> {
-    let asked: [(bool, &str); 9] = [
-        (gateway.mode == Mode::Observe, "mode: observe; write `mode: enforce`"),
+    let asked: [(bool, &str); 8] = [
         (!gateway.trusted_proxies.is_empty(), "trusted_proxies; let clients reach the gateway directly"),
         (
             gateway.endpoints.iter().any(|endpoint| endpoint.upstream.unix_socket.is_some()),

@@ -147,17 +147,22 @@ fn read_policy(file: &str, policy: &cedar::Policy, position: usize) -> Result<Po
     let obligations = Obligations::parse(policy.annotation("obliges").unwrap_or_default())?;
     Ok(PolicyMeta {
         id,
-        cites,
         says,
         file: file.to_owned(),
         permits,
+        protects_part2: !permits && (names_part2(policy) || PROTECTING.iter().any(|clause| cites.contains(clause))),
         mode,
         reason,
         basis: text("basis"),
         obligations,
         position,
+        cites,
     })
 }
+
+/// The clauses of Part 2 whose forbids need no Part 2 label: presence is not to be told of, and a counseling note is not
+/// told from a psychotherapy note.
+const PROTECTING: [&str; 2] = ["42 CFR 2.13(c)", "42 CFR 2.11, 2.31(b)"];
 
 /// Does the policy speak of a label of substance use records? Those forbids are never only watched.
 fn names_part2(policy: &cedar::Policy) -> bool {

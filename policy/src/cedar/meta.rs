@@ -15,6 +15,9 @@ pub struct PolicyMeta {
     pub file: String,
     /// A `permit`, or else a `forbid`.
     pub permits: bool,
+    /// A forbid that keeps substance use records from being seen, or from being told of: it names one of their labels,
+    /// or rests on 42 CFR 2.13(c) (presence is not told of) or 2.31(b) (counseling notes). It holds in every mode.
+    pub protects_part2: bool,
     pub mode: Mode,
     /// `@reason`, of a forbid: the code under which its refusals are known.
     pub reason: Option<Reason>,
