@@ -239,6 +239,7 @@ fn identifier(config: &Config, shared: &Shared) -> Result<Identifier, BuildError
         issuers.push((config, files::issuer_client(issuer)?));
     }
     issuers.extend(smart::own_issuers(config)?);
+    let named: Vec<&str> = config.gateway.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
     let nonce_key = files::derived_key(&config.gateway.keys, "dpop nonce")?;
     Ok(Identifier::new(
         issuers,
@@ -248,6 +249,7 @@ fn identifier(config: &Config, shared: &Shared) -> Result<Identifier, BuildError
         Some(Nonces::new(&nonce_key)),
         100_000,
     )
+    .remembering(&shared.known_keys, &named)
     .for_endpoints(config.gateway.endpoints.iter().map(|endpoint| endpoint.base_url.base().to_owned()).collect()))
 }
 

@@ -117,6 +117,16 @@ impl Identifier {
         Self { issuers, partners, replays, revocations, nonces, endpoints: Vec::new(), verified: Cache::new(capacity) }
     }
 
+    /// Begins with the keys that are known of these issuers, and makes known those that it fetches. The gateway's own
+    /// keys are not among them: a reload changes those at once.
+    #[must_use]
+    pub fn remembering(mut self, known: &keys::KnownKeys, issuers: &[&str]) -> Self {
+        for trusted in self.issuers.values_mut().filter(|one| issuers.contains(&one.config.issuer.as_str())) {
+            trusted.keys = trusted.keys.remembering(known, trusted.config.ca_pem.as_deref());
+        }
+        self
+    }
+
     /// Names the published bases of all endpoints, so that an audience that is one of them is told from one that
     /// means the gateway as a whole.
     #[must_use]

@@ -10,6 +10,7 @@ use crate::behaviour::Behaviour;
 use crate::clock::Clock;
 use crate::decisions::Decisions;
 use crate::forward::Pools;
+use crate::identify::keys::KnownKeys;
 use crate::identify::state::{ReplayCache, Revocations};
 use crate::listen::InFlight;
 use crate::lockdown::Orders;
@@ -24,6 +25,8 @@ pub struct Shared {
     pub admission: Arc<Admission>,
     pub replays: Arc<dyn ReplayCache>,
     pub revocations: Arc<dyn Revocations>,
+    /// The issuers' keys, over all generations.
+    pub known_keys: KnownKeys,
     pub state: Arc<dyn StateStore>,
     /// The same, where replicas share it.
     pub redis: Option<Arc<RedisState>>,

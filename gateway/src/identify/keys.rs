@@ -22,7 +22,8 @@ pub struct KeyStore {
     jwks_uri: Option<url::Url>,
     client: OauthClient,
     policy: RefreshPolicy,
-    current: ArcSwapOption<KeySet>,
+    /// Shared with the stores of other generations that ask the same source.
+    current: Arc<ArcSwapOption<KeySet>>,
     /// When keys were last asked for, with or without success. Holding the lock is holding the one flight.
     last_asked: Mutex<Option<OffsetDateTime>>,
     refreshes: Refreshes,
@@ -52,6 +53,33 @@ pub enum NoKey {
     Unavailable,
 }
 
+/// Where keys come from: an unchanged source gives the same keys in each generation of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Source {
+    issuer: String,
+    jwks_uri: Option<url::Url>,
+    ca_pem: Option<Vec<u8>>,
+}
+
+/// Sources that are remembered; beyond this many all are forgotten but those in use.
+const MOST_SOURCES: usize = 256;
+
+/// The keys that were fetched from each source, for as long as the process lives: a reload while an issuer is away does
+/// not forget them. How long they count is the store's policy, as ever.
+#[derive(Debug, Default)]
+pub struct KnownKeys(std::sync::Mutex<HashMap<Source, Arc<ArcSwapOption<KeySet>>>>);
+
+impl KnownKeys {
+    fn of(&self, source: Source) -> Arc<ArcSwapOption<KeySet>> {
+        // Keys of a thread that died are keys all the same.
+        let mut known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if known.len() >= MOST_SOURCES {
+            known.retain(|_, keys| Arc::strong_count(keys) > 1);
+        }
+        Arc::clone(known.entry(source).or_default())
+    }
+}
+
 impl KeyStore {
     pub fn new(issuer: &str, jwks_uri: Option<url::Url>, policy: RefreshPolicy, fetch: Arc<dyn Fetch>) -> Arc<Self> {
         Arc::new(Self {
@@ -59,7 +87,23 @@ impl KeyStore {
             jwks_uri,
             client: OauthClient(fetch),
             policy,
-            current: ArcSwapOption::empty(),
+            current: Arc::default(),
+            last_asked: Mutex::new(None),
+            refreshes: Refreshes::default(),
+        })
+    }
+
+    /// The same store, with the keys that a store of the same source has fetched or will fetch. `ca_pem` are the roots by
+    /// which the source is believed: under others it is another source.
+    pub fn remembering(&self, known: &KnownKeys, ca_pem: Option<&[u8]>) -> Arc<Self> {
+        let source =
+            Source { issuer: self.issuer.clone(), jwks_uri: self.jwks_uri.clone(), ca_pem: ca_pem.map(<[u8]>::to_vec) };
+        Arc::new(Self {
+            issuer: self.issuer.clone(),
+            jwks_uri: self.jwks_uri.clone(),
+            client: self.client.clone(),
+            policy: self.policy,
+            current: known.of(source),
             last_asked: Mutex::new(None),
             refreshes: Refreshes::default(),
         })

@@ -22,6 +22,7 @@ use crate::control;
 use crate::decisions::Decisions;
 use crate::forward::{Pools, keep_asking};
 use crate::generation::Generation;
+use crate::identify::keys::KnownKeys;
 use crate::listen::{Bounds, InFlight, Listener};
 use crate::lockdown::Orders;
 use crate::proxy::Gateway;
@@ -165,6 +166,7 @@ fn shared(config: &Config, clock: Arc<dyn Clock>) -> Result<Shared, StartError> 
         admission: Arc::new(admission),
         replays: Arc::clone(&identity) as Arc<dyn crate::identify::state::ReplayCache>,
         revocations: identity,
+        known_keys: KnownKeys::default(),
         state,
         redis,
         decisions: Decisions::default(),

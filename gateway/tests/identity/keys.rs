@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fhirwall::identify::error::{IdentifyError, TokenFault};
 use fhirwall::identify::fetch::Fetch;
 use fhirwall::identify::issuer::{RefreshPolicy, SignatureAlgorithm};
-use fhirwall::identify::keys::{KeyStore, NoKey};
+use fhirwall::identify::keys::{KeyStore, KnownKeys, NoKey};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
@@ -42,6 +42,24 @@ async fn keys_are_fetched_once_and_then_known() {
     }
     settle().await;
     assert_eq!(fetch.count(), 1);
+}
+
+#[tokio::test]
+async fn a_reload_while_the_issuer_is_away_forgets_no_key() {
+    let known = KnownKeys::default();
+    let (there, away) = (FakeFetch::answering(&jwks_url(), jwks(&[&ES256])), FakeFetch::answering("other", json!({})));
+    let first = store(&there).remembering(&known, None);
+    let key = first.key(Some("es-1"), ES, now()).await.unwrap();
+    // The next generation cannot ask, and need not.
+    let second = store(&away).remembering(&known, None);
+    assert!(Arc::ptr_eq(&second.key(Some("es-1"), ES, after(60)).await.unwrap(), &key));
+    assert_eq!(second.still_publishes(&key, after(60)).await, Ok(true));
+    // Kept keys are no younger for it: beyond the limit they count no more.
+    assert_eq!(second.key(Some("es-1"), ES, after(3601)).await.err(), Some(NoKey::Unavailable));
+    // Another source is another source: under other roots, or by itself.
+    for other in [store(&away).remembering(&known, Some(b"other roots")), store(&away)] {
+        assert_eq!(other.key(Some("es-1"), ES, after(60)).await.err(), Some(NoKey::Unavailable));
+    }
 }
 
 #[tokio::test]
