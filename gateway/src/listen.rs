@@ -4,31 +4,32 @@
 //! connections, and waits a minute for a handshake. `docs/adr/0001-own-listener.md` has the reasons.
 
 mod connection;
+mod ending;
 pub mod front;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use fhirwall_certs::peer::PeerIdentity;
 use fhirwall_certs::server::SwappableTls;
-use futures_util::FutureExt as _;
 use http::{HeaderMap, Method, StatusCode};
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{GetSocketDigest, Ssl, Stream};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{debug, info};
 
 use connection::ConnectionApp;
+pub use ending::InFlight;
+use ending::{Course, Open};
 
 /// What a listener allows a connection to cost before it has proved anything.
 #[derive(Clone, Copy, Debug)]
@@ -111,47 +112,6 @@ pub trait Application: Send + Sync + 'static {
     async fn refuse(&self, connection: &Connection, refusal: front::FrontRefusal) -> Answer;
 }
 
-/// Counts the requests under way, and says when there are none.
-#[derive(Debug, Default)]
-pub struct InFlight {
-    requests: AtomicUsize,
-    idle: Notify,
-}
-
-impl InFlight {
-    fn enter(self: &Arc<Self>) -> InFlightGuard {
-        self.requests.fetch_add(1, Ordering::AcqRel);
-        InFlightGuard(Arc::clone(self))
-    }
-
-    pub fn count(&self) -> usize {
-        self.requests.load(Ordering::Acquire)
-    }
-
-    /// Resolves when no request is under way.
-    pub async fn until_idle(&self) {
-        loop {
-            let notified = self.idle.notified();
-            if self.count() == 0 {
-                return;
-            }
-            notified.await;
-        }
-    }
-}
-
-/// Counts as one request under way until it is dropped.
-#[derive(Debug)]
-struct InFlightGuard(Arc<InFlight>);
-
-impl Drop for InFlightGuard {
-    fn drop(&mut self) {
-        if self.0.requests.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.idle.notify_waiters();
-        }
-    }
-}
-
 /// A TLS listener. Its whole TLS configuration (certificates, client CA, CRLs) is swapped through `tls`.
 pub struct Listener {
     pub tls: Arc<SwappableTls>,
@@ -180,33 +140,54 @@ impl Listener {
     /// Accepts until `shutdown` turns true. Connections then finish the requests they have and close.
     pub async fn serve(self: Arc<Self>, sockets: TcpListener, mut shutdown: watch::Receiver<bool>) {
         // Whoever waits for idleness waits for the end of accepting too.
-        let _accepting = self.in_flight.enter();
+        let _accepting = self.in_flight.open();
+        let told = shutdown.clone();
         loop {
             let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
             let accepted = tokio::select! {
                 biased;
-                _ = shutdown.wait_for(|stop| *stop) => match sockets.accept().now_or_never() {
-                    // The kernel has connected it already: closing now would drop its request.
-                    Some(accepted) => accepted,
-                    None => return,
-                },
+                _ = shutdown.wait_for(|stop| *stop) => break,
                 accepted = sockets.accept() => accepted,
             };
-            match accepted {
-                Ok((tcp, address)) => {
-                    let listener = Arc::clone(&self);
-                    let shutdown = shutdown.clone();
-                    let opening = self.in_flight.enter();
-                    tokio::spawn(async move {
-                        listener.connection(tcp, address, shutdown, opening).await;
-                        drop(slot);
-                    });
-                }
-                Err(error) => {
-                    // Out of file descriptors, or a connection that died in the queue: neither ends the listener.
-                    info!(%error, "accept failed");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+            self.take(accepted, slot, &told).await;
+        }
+        if self.in_flight.is_handed_over() {
+            return;
+        }
+        // The kernel has connected some already: closing the socket now would reset them.
+        ending::refuse_new(&sockets);
+        let settled = tokio::time::sleep(ending::SETTLE);
+        tokio::pin!(settled);
+        loop {
+            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                biased;
+                accepted = sockets.accept() => accepted,
+                () = &mut settled => return,
+            };
+            self.take(accepted, slot, &told).await;
+        }
+    }
+
+    async fn take(
+        self: &Arc<Self>,
+        accepted: std::io::Result<(TcpStream, SocketAddr)>,
+        slot: OwnedSemaphorePermit,
+        shutdown: &watch::Receiver<bool>,
+    ) {
+        match accepted {
+            Ok((tcp, address)) => {
+                let (listener, shutdown) = (Arc::clone(self), shutdown.clone());
+                let open = self.in_flight.open();
+                tokio::spawn(async move {
+                    listener.connection(tcp, address, shutdown, open).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, or a connection that died in the queue: neither ends the listener.
+                info!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
@@ -216,8 +197,9 @@ impl Listener {
         tcp: TcpStream,
         address: SocketAddr,
         shutdown: watch::Receiver<bool>,
-        opening: InFlightGuard,
+        _open: Open,
     ) {
+        let accepted = Instant::now();
         if tcp.set_nodelay(true).is_err() {
             return;
         }
@@ -228,7 +210,11 @@ impl Listener {
         }
         l4.set_socket_digest(digest);
         let acceptor = Acceptor::from_server_config(self.tls.current().config());
-        let Ok(Ok(tls)) = timeout(self.bounds.handshake, acceptor.tls_handshake(l4)).await else {
+        let shaken = tokio::select! {
+            shaken = timeout(self.bounds.handshake, acceptor.tls_handshake(l4)) => shaken,
+            () = ending::out_of_patience(shutdown.clone(), accepted) => return,
+        };
+        let Ok(Ok(tls)) = shaken else {
             debug!("handshake refused");
             return;
         };
@@ -236,12 +222,15 @@ impl Listener {
             debug!("client certificate not understood");
             return;
         };
-        let app = Arc::new(ConnectionApp::new(Arc::clone(&self), connection, opening));
+        let course = Course::new(accepted);
+        let app = Arc::new(ConnectionApp::new(Arc::clone(&self), connection, Arc::clone(&course), shutdown.clone()));
         let watchdog = app.first_request_watchdog();
         let stream: Stream = Box::new(tls);
+        let (tell, told) = watch::channel(false);
         tokio::select! {
-            _ = app.process_new(stream, &shutdown) => {}
+            _ = app.process_new(stream, &told) => {}
             () = watchdog => debug!("no request within the header deadline"),
+            () = course.over(shutdown, tell) => debug!("let go at the end of the process"),
         }
     }
 }

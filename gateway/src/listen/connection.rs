@@ -1,7 +1,6 @@
 //! One connection: pingora reads and writes HTTP/1.1 and HTTP/2, we bound every wait and every size.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,83 +11,60 @@ use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, Re
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::ending::{self, Course};
 use super::front::{self, FrontRefusal};
-use super::{Answer, Connection, InFlightGuard, Listener, Request};
-
-/// How long an ending process waits for the first request of a connection.
-const GRACE: Duration = Duration::from_millis(500);
+use super::{Answer, Connection, Listener, Request};
 
 /// pingora's application for one connection.
 pub(super) struct ConnectionApp {
     listener: Arc<Listener>,
     connection: Connection,
-    seen_request: AtomicBool,
-    first_request: Notify,
-    /// Keeps an ending process waiting until the first request is there.
-    opening: Mutex<Option<InFlightGuard>>,
+    course: Arc<Course>,
+    /// Turns true when the process ends.
+    stop: watch::Receiver<bool>,
     options: HttpServerOptions,
 }
 
 impl ConnectionApp {
-    pub(super) fn new(listener: Arc<Listener>, connection: Connection, opening: InFlightGuard) -> Self {
+    pub(super) fn new(
+        listener: Arc<Listener>,
+        connection: Connection,
+        course: Arc<Course>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
         let mut options = HttpServerOptions::default();
         options.keepalive_request_limit = Some(10_000);
         options.h2_idle_timeout = Some(listener.bounds.idle);
-        Self {
-            listener,
-            connection,
-            seen_request: AtomicBool::new(false),
-            first_request: Notify::new(),
-            opening: Mutex::new(Some(opening)),
-            options,
-        }
+        Self { listener, connection, course, stop, options }
     }
 
     /// Resolves if no request was seen within the header deadline; never, once one was.
     pub(super) fn first_request_watchdog(self: &Arc<Self>) -> impl Future<Output = ()> + use<> {
         let app = Arc::clone(self);
         async move {
-            let seen = app.first_request.notified();
-            if !app.seen_request.load(Ordering::Acquire) && timeout(app.listener.bounds.header, seen).await.is_err() {
+            if timeout(app.listener.bounds.header, app.course.asked()).await.is_err() {
                 return;
             }
             std::future::pending::<()>().await;
         }
     }
 
-    fn saw_request(&self) {
-        if !self.seen_request.swap(true, Ordering::AcqRel) {
-            self.first_request.notify_waiters();
-            drop(self.opening.lock().unwrap_or_else(PoisonError::into_inner).take());
-        }
-    }
-
     /// Waits for the next request's header. `None`: close the connection without a word.
-    async fn read_head(
-        &self,
-        session: &mut ServerSession,
-        shutdown: &watch::Receiver<bool>,
-    ) -> Option<Result<(), FrontRefusal>> {
+    async fn read_head(&self, session: &mut ServerSession) -> Option<Result<(), FrontRefusal>> {
         if session.is_http2() {
             return Some(Ok(()));
         }
         let bounds = self.listener.bounds;
-        let deadline = if self.seen_request.load(Ordering::Acquire) {
-            bounds.idle.saturating_add(bounds.header)
-        } else {
-            bounds.header
-        };
-        let first = !self.seen_request.load(Ordering::Acquire);
-        let mut stop = shutdown.clone();
+        let again = self.course.has_asked();
+        let deadline = if again { bounds.idle.saturating_add(bounds.header) } else { bounds.header };
+        let (mut stop, since) = (self.stop.clone(), self.course.since());
         let stopped = async move {
             drop(stop.wait_for(|stop| *stop).await);
-            // A client that has just connected is about to ask; it is heard, for a moment.
-            if first {
-                tokio::time::sleep(GRACE).await;
-            }
+            // A client that asks in this moment is heard, and told in the answer.
+            tokio::time::sleep(if again { ending::AGAIN } else { ending::patience(since) }).await;
         };
         tokio::select! {
             biased;
@@ -191,22 +167,24 @@ impl HttpServerApp for ConnectionApp {
     async fn process_new_http(
         self: &Arc<Self>,
         mut session: ServerSession,
-        shutdown: &watch::Receiver<bool>,
+        _told: &watch::Receiver<bool>,
     ) -> Option<ReusedHttpStream> {
         let bounds = self.listener.bounds;
         session.set_keepalive(Some(bounds.idle.as_secs()));
         session.set_read_timeout(Some(bounds.body));
         session.set_write_timeout(Some(bounds.body));
         session.set_total_drain_timeout(Some(Duration::from_secs(1)));
-        let head = self.read_head(&mut session, shutdown).await?;
-        let _in_flight = self.listener.in_flight.enter();
-        self.saw_request();
+        let Some(head) = self.read_head(&mut session).await else {
+            ending::close(session).await;
+            return None;
+        };
+        let under_way = (self.listener.in_flight.request(), self.course.ask());
         let request = match head {
             Ok(()) => self.read_request(&mut session).await,
             Err(refusal) => Err(refusal),
         };
         let head_only = request.as_ref().is_ok_and(|request| request.method == http::Method::HEAD);
-        let mut close = *shutdown.borrow();
+        let mut close = *self.stop.borrow();
         let mut answer = match request {
             Ok(request) => self.listener.application.answer(&self.connection, request).await,
             Err(FrontRefusal::Disconnected) => return None,
@@ -215,7 +193,7 @@ impl HttpServerApp for ConnectionApp {
                 self.listener.application.refuse(&self.connection, refusal).await
             }
         };
-        close |= *shutdown.borrow();
+        close |= *self.stop.borrow();
         if close {
             session.set_keepalive(None);
             if session.as_http1().is_some() {
@@ -231,7 +209,8 @@ impl HttpServerApp for ConnectionApp {
                 }
                 return None;
             }
-            session.shutdown().await;
+            drop(under_way);
+            ending::close(session).await;
             return None;
         }
         let settings = HttpPersistentSettings::for_session(&session);
