@@ -126,7 +126,7 @@ fn soon(line: &str) -> bool {
 }
 
 impl Stage {
-    async fn admin(&self, method: Method, below: &str, body: &str) -> (u16, Value) {
+    async fn ask_admin(&self, method: Method, below: &str, body: &str) -> (u16, Value) {
         let url = format!("{}{below}", self.neighbours().admin_url());
         let headers = [("x-fhirwall-admin", "1"), ("content-type", "application/json")];
         let client = self.neighbours().anonymous().unwrap();
@@ -140,14 +140,14 @@ impl Stage {
             .unwrap();
         let order =
             format!(r#"{{"scope": {scope}, "until": "{until}", "reason": "a leak is suspected", "by": "officer"}}"#);
-        let (status, body) = self.admin(Method::POST, "/lockdowns", &order).await;
+        let (status, body) = self.ask_admin(Method::POST, "/lockdowns", &order).await;
         assert_eq!(status, 201, "{body}");
         body["id"].as_str().unwrap().to_owned()
     }
 
     async fn lift(&self, id: &str) {
         let body = r#"{"reason": "it was none", "by": "officer"}"#;
-        assert_eq!(self.admin(Method::POST, &format!("/lockdowns/{id}/lift"), body).await.0, 204);
+        assert_eq!(self.ask_admin(Method::POST, &format!("/lockdowns/{id}/lift"), body).await.0, 204);
     }
 }
 
@@ -184,20 +184,20 @@ async fn an_order_without_reason_name_or_end_is_refused_and_so_is_a_form_of_anot
         r#"{"scope": "part2", "reason": "x", "by": "y"}"#,
         r#"{"scope": "everything", "until": "2027-01-01T00:00:00Z", "reason": "x", "by": "y"}"#,
     ] {
-        assert_eq!(stage.admin(Method::POST, "/lockdowns", body).await.0, 400, "{body}");
+        assert_eq!(stage.ask_admin(Method::POST, "/lockdowns", body).await.0, 400, "{body}");
     }
     let until = (OffsetDateTime::now_utc() + time::Duration::hours(1))
         .format(&time::format_description::well_known::Rfc3339)
         .unwrap();
     for (reason, by) in [("", "officer"), ("leak", " ")] {
         let body = format!(r#"{{"scope": "part2", "until": "{until}", "reason": "{reason}", "by": "{by}"}}"#);
-        assert_eq!(stage.admin(Method::POST, "/lockdowns", &body).await.0, 400);
+        assert_eq!(stage.ask_admin(Method::POST, "/lockdowns", &body).await.0, 400);
     }
-    assert_eq!(stage.admin(Method::POST, "/lockdowns/none/lift", r#"{"reason": "x", "by": "y"}"#).await.0, 404);
+    assert_eq!(stage.ask_admin(Method::POST, "/lockdowns/none/lift", r#"{"reason": "x", "by": "y"}"#).await.0, 404);
     let url = format!("{}/lockdowns", stage.neighbours().admin_url());
     let client = stage.neighbours().anonymous().unwrap();
     let forged = client.send(Method::POST, &url, &[], Vec::new()).await.unwrap();
     assert_eq!(forged.status, 403);
-    let (_, listed) = stage.admin(Method::GET, "/lockdowns", "").await;
+    let (_, listed) = stage.ask_admin(Method::GET, "/lockdowns", "").await;
     assert_eq!(listed["lockdowns"].as_array().map(Vec::len), Some(0));
 }
