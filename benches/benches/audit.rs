@@ -82,7 +82,7 @@ fn one_quota_among_many_addresses(bencher: Bencher<'_, '_>) {
     let mut next = 0_u32;
     bencher.bench_local(|| {
         next = next.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        admission.unidentified(IpAddr::from(next.to_be_bytes()))
+        admission.unidentified(IpAddr::from(next.to_be_bytes()), None)
     });
 }
 

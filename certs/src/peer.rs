@@ -62,6 +62,8 @@ pub enum PeerRefused {
     InvalidSpiffeId,
     #[error("the certificate is a certificate authority, not a peer")]
     Authority,
+    #[error("the chain does not verify against the authorities trusted here")]
+    Untrusted,
 }
 
 impl PeerIdentity {

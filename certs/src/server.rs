@@ -14,7 +14,7 @@ use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use time::OffsetDateTime;
 
-use crate::peer::PeerIdentity;
+use crate::peer::{PeerIdentity, PeerRefused};
 use crate::pem::{self, TlsRefused};
 
 /// What a listener presents and whom it trusts, as PEM text. The caller read the files.
@@ -59,6 +59,8 @@ pub struct ClientTrust {
 pub struct ServerTls {
     config: Arc<ServerConfig>,
     identity: PeerIdentity,
+    /// Judges client certificates; `None` where none is asked for.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl fmt::Debug for ServerTls {
@@ -82,10 +84,14 @@ impl ServerTls {
         let builder = ServerConfig::builder_with_details(pem::provider(), time)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| TlsRefused::KeyMismatch("TLS provider", error))?;
-        let builder = match &pem.client_auth {
-            ClientAuth::None => builder.with_no_client_auth(),
-            ClientAuth::Optional(trust) => builder.with_client_cert_verifier(client_verifier(trust, false)?),
-            ClientAuth::Required(trust) => builder.with_client_cert_verifier(client_verifier(trust, true)?),
+        let clients = match &pem.client_auth {
+            ClientAuth::None => None,
+            ClientAuth::Optional(trust) => Some(client_verifier(trust, false)?),
+            ClientAuth::Required(trust) => Some(client_verifier(trust, true)?),
+        };
+        let builder = match &clients {
+            None => builder.with_no_client_auth(),
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
         };
         let mut config = builder
             .with_single_cert(chain, key)
@@ -96,7 +102,16 @@ impl ServerTls {
         config.send_tls13_tickets = 0;
         // Early data can be replayed (RFC 8446 8); a replayed FHIR request is a second disclosure.
         config.max_early_data_size = 0;
-        Ok(Self { config: Arc::new(config), identity })
+        Ok(Self { config: Arc::new(config), identity, clients })
+    }
+
+    /// Judges a chain that a trusted neighbour passes on (RFC 9440), as the handshake would: authorities, dates, use,
+    /// revocation, and one reading of its names. That the client holds the key is the neighbour's word.
+    pub fn verify_client(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<PeerIdentity, PeerRefused> {
+        let (leaf, intermediates) = chain.split_first().ok_or(PeerRefused::NoCertificate)?;
+        let clients = self.clients.as_ref().ok_or(PeerRefused::Untrusted)?;
+        clients.verify_client_cert(leaf, intermediates, now).map_err(|_| PeerRefused::Untrusted)?;
+        PeerIdentity::from_der_chain(chain)
     }
 
     /// The settings for the acceptor.

@@ -1,22 +1,28 @@
 //! The admin listener: health, metrics, decisions, the running configuration, and the few acts of an operator.
 //!
-//! It serves loopback without TLS, or mTLS elsewhere (the configuration refuses anything else). A browser page of another
-//! origin must not act through it: the `Host` has to be the listener's own, and acts need a header that forms cannot set.
+//! It serves loopback without TLS, or mTLS with roles (the configuration refuses anything else off loopback). Every act, every
+//! look at what may name a patient, and every refusal of one is put on record first. A browser page of another origin must
+//! not act through it: the `Host` has to be the listener's own, and acts need a header that forms cannot set.
 
+mod access;
 mod lockdowns;
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use axum::Router;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use serde::{Deserialize, Serialize};
 
+use access::Need;
+pub use access::{AdminConnection, Caller};
+
+use crate::config::AdminRole;
 use crate::lockdown::{Lifting, Order, OrderRefused};
 use crate::state::Lockdown;
 use crate::telemetry::Metrics;
@@ -51,6 +57,10 @@ pub trait Operations: Send + Sync + 'static {
     async fn lock_down(&self, order: Order) -> Result<Lockdown, OrderRefused>;
     /// Ends a lockdown before its time.
     async fn lift(&self, id: &str, lifting: Lifting) -> Result<(), OrderRefused>;
+    /// Who has which role, in the generation that serves.
+    fn roles(&self) -> Vec<AdminRole>;
+    /// Puts an act on record. `false`: it could not be, and must not be carried out.
+    async fn note(&self, act: serde_json::Value) -> bool;
     /// The names under which this listener may be addressed.
     fn hosts(&self) -> Vec<String>;
 }
@@ -88,20 +98,42 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+async fn guard(
+    State(admin): State<Admin>,
+    Extension(connection): Extension<AdminConnection>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let host = request
         .uri()
         .authority()
         .map(|authority| authority.as_str().to_owned())
         .or_else(|| request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned));
-    // DNS rebinding: a name of someone else's that resolves to this address.
-    if !host.is_some_and(|host| admin.operations.hosts().contains(&host)) {
+    // DNS rebinding: a name of someone else's that resolves to this address. Over TLS the certificate is not for that name.
+    let plain = matches!(connection, AdminConnection::Loopback);
+    if plain && !host.is_some_and(|host| admin.operations.hosts().contains(&host)) {
         return StatusCode::MISDIRECTED_REQUEST.into_response();
     }
     let acts = !matches!(*request.method(), http::Method::GET | http::Method::HEAD);
     if acts && !request.headers().contains_key(ACT_HEADER) {
         return (StatusCode::FORBIDDEN, format!("send the header {ACT_HEADER}: 1\n")).into_response();
     }
+    let caller = Caller::on(&connection, &admin.operations.roles());
+    let need = Need::of(request.method(), request.uri());
+    let allowed = need.is_met_by(&caller);
+    if need.is_recorded() {
+        let act = serde_json::json!({
+            "admin": { "by": caller.name(), "method": request.method().as_str(), "path": request.uri().path(), "allowed": allowed },
+        });
+        if !admin.operations.note(act).await {
+            return (StatusCode::SERVICE_UNAVAILABLE, "this cannot be put on record, so it is not done\n")
+                .into_response();
+        }
+    }
+    if !allowed {
+        return (StatusCode::FORBIDDEN, "this takes a role that your certificate does not have\n").into_response();
+    }
+    request.extensions_mut().insert(caller);
     let mut response = next.run(request).await;
     response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     response.headers_mut().insert(header::X_FRAME_OPTIONS, header::HeaderValue::from_static("DENY"));

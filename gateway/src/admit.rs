@@ -4,9 +4,11 @@
 //! is over a limit is [`Throttled`], with the limit's name and when to come back. Emergency access has an allowance of
 //! its own, so that ordinary load never uses it up (42 CFR 2.51; 45 CFR 164.312(a)(2)(ii)).
 
+mod failures;
 mod headers;
 mod limits;
 mod rates;
+mod shed;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,21 +18,25 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use fhirwall_policy::reason::Reason;
 use fhirwall_policy::subject::Subject;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 
 pub use limits::{Limits, PartnerLimits, Rate, RouteClass};
 pub use rates::Ticks;
+pub use shed::{Effort, Rank, as_one_request};
 
+use crate::identify::error::IdentifyError;
 use crate::state::{Allowance, Distinct, Spending, StateStore};
 use rates::{Concurrent, Inside, Rates};
+use shed::{Budget, Held};
 
 /// The quotas of this process.
 pub struct Admission {
     limits: ArcSwap<Limits>,
     rates: Rates,
     concurrent: Arc<Concurrent>,
-    in_flight: Arc<Semaphore>,
+    /// Requests under way in this process.
+    places: Arc<Budget>,
+    /// Bytes of answers in this process.
+    in_flight: Arc<Budget>,
     store: Arc<dyn StateStore>,
     /// Serves while a shared store is away.
     local: Arc<dyn StateStore>,
@@ -45,11 +51,12 @@ pub struct Admitted {
     pub left: u32,
     pub window: Duration,
     _inside: Vec<Inside>,
+    _place: Held,
 }
 
 /// Bytes of answers that may be held in memory, taken before the EHR is asked and given back when dropped.
 #[derive(Debug)]
-pub struct BytesInFlight(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct BytesInFlight(#[expect(dead_code, reason = "held for its drop")] Held);
 
 /// A limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +79,8 @@ pub enum Limit {
     PartnerBytes,
     BulkJobs,
     InFlightBytes,
+    AddressFailures,
+    Overload,
 }
 
 impl Limit {
@@ -88,6 +97,8 @@ impl Limit {
             Self::PartnerBytes => "partner-bytes",
             Self::BulkJobs => "bulk-jobs",
             Self::InFlightBytes => "in-flight-bytes",
+            Self::AddressFailures => "address-failures",
+            Self::Overload => "overload",
         }
     }
 }
@@ -96,10 +107,11 @@ impl Throttled {
     /// A caller over its own quota is told so; a process at its bound is overloaded.
     pub const fn reason(&self) -> Reason {
         match self.limit {
-            Limit::InFlightBytes => Reason::Overloaded,
+            Limit::InFlightBytes | Limit::Overload => Reason::Overloaded,
             Limit::PartnerRequests
             | Limit::UserRequests
             | Limit::AddressRequests
+            | Limit::AddressFailures
             | Limit::EmergencyRequests
             | Limit::PartnerConcurrency
             | Limit::UserConcurrency
@@ -116,10 +128,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 impl Admission {
     /// `store` holds the counts that replicas share; `local` serves while it is away.
     pub fn new(limits: Limits, ticks: Ticks, store: Arc<dyn StateStore>, local: Arc<dyn StateStore>) -> Self {
-        let permits = usize::try_from(limits.in_flight_bytes / PERMIT_BYTES).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             rates: Rates::new(&limits, ticks),
-            in_flight: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+            places: Budget::new(limits.concurrent.into()),
+            in_flight: Budget::new(limits.in_flight_bytes),
             limits: ArcSwap::from_pointee(limits),
             concurrent: Arc::default(),
             store,
@@ -130,6 +142,8 @@ impl Admission {
     /// New limits of partners hold from the next request; what was spent stays spent.
     pub fn reload(&self, limits: Limits) {
         self.rates.reload(&limits);
+        self.places.resize(limits.concurrent.into());
+        self.in_flight.resize(limits.in_flight_bytes);
         self.limits.store(Arc::new(limits));
     }
 
@@ -144,22 +158,41 @@ impl Admission {
         self.limits.load().of(client_id).stated_patients_per_hour
     }
 
-    /// A request before its caller is known: the address alone spends.
-    pub fn unidentified(&self, address: IpAddr) -> Result<(), Throttled> {
+    /// A request before its caller is known: the address alone spends. `certificate` is the digest of the one on the
+    /// connection.
+    pub fn unidentified(&self, address: IpAddr, certificate: Option<&[u8; 32]>) -> Result<(), Throttled> {
+        let most = self.limits.load().address_failures_per_minute;
+        self.rates.failures(address, certificate, most)?;
         self.rates.address(address)
     }
 
-    /// A request of a verified caller, `entries` of them for a batch. Spends the cost of its class from the allowances
-    /// of partner and user, and takes a place among their requests at once.
-    pub async fn before(&self, subject: &Subject, class: RouteClass, entries: u32) -> Result<Admitted, Throttled> {
+    /// A caller could not be identified. Attempts to get in count against where they come from.
+    pub fn not_identified(&self, address: IpAddr, certificate: Option<&[u8; 32]>, error: &IdentifyError) {
+        if failures::is_an_attempt(error) {
+            self.rates.count_failure(address, certificate);
+        }
+    }
+
+    /// A request of a verified caller, `entries` of them for a batch. Takes a place in this process as its rank allows,
+    /// spends the cost of its class from the allowances of partner and user, and counts among their requests at once.
+    pub async fn before(
+        &self,
+        subject: &Subject,
+        effort: Effort,
+        class: RouteClass,
+        entries: u32,
+    ) -> Result<Admitted, Throttled> {
         let limits = self.limits.load();
         let of = limits.of(&subject.partner.client_id);
         let cost = class.cost().saturating_mul(entries.max(1));
-        let inside = vec![
-            self.concurrent.enter(self.rates.partner_key(subject), of.concurrent, Limit::PartnerConcurrency)?,
-            self.concurrent.enter(self.rates.user_key(subject), limits.user_concurrent, Limit::UserConcurrency)?,
-        ];
+        let rank = Rank::of(subject, effort);
+        shed::set_rank(rank);
+        let place = self.places.try_take(1, rank);
+        let place = place.ok_or(Throttled { limit: Limit::Overload, retry_after: rank.comes_back_after() })?;
         if subject.emergency.is_some() {
+            // Not among the partner's and the user's ordinary requests at once: these must not shut it out.
+            let key = self.rates.emergency_key(subject);
+            let inside = vec![self.concurrent.enter(key, limits.user_concurrent, Limit::EmergencyRequests)?];
             self.rates.emergency(subject, entries.max(1))?;
             let quota = limits.emergency.burst;
             return Ok(Admitted {
@@ -168,8 +201,13 @@ impl Admission {
                 left: quota,
                 window: limits.emergency.window(),
                 _inside: inside,
+                _place: place,
             });
         }
+        let inside = vec![
+            self.concurrent.enter(self.rates.partner_key(subject), of.concurrent, Limit::PartnerConcurrency)?,
+            self.concurrent.enter(self.rates.user_key(subject), limits.user_concurrent, Limit::UserConcurrency)?,
+        ];
         let (user, partner) = if self.store.is_shared() {
             (
                 self.shared(&self.user_name(subject), limits.user, cost, Limit::UserRequests).await?,
@@ -183,7 +221,8 @@ impl Admission {
         } else {
             (Limit::PartnerRequests, of.rate, partner)
         };
-        Ok(Admitted { policy: policy.as_str(), quota: rate.burst, left, window: rate.window(), _inside: inside })
+        let (policy, window) = (policy.as_str(), rate.window());
+        Ok(Admitted { policy, quota: rate.burst, left, window, _inside: inside, _place: place })
     }
 
     /// Before an answer about these patients leaves: an answer that would pass the hour's limit is withheld whole.
@@ -222,15 +261,12 @@ impl Admission {
         self.spend(&key, 1, allowance, Limit::BulkJobs).await.map(|_| ())
     }
 
-    /// Room for an answer of up to this size, taken before the EHR is asked.
+    /// Room for an answer of up to this size, taken before the EHR is asked, as the rank of this request allows.
     pub async fn hold_bytes(&self, bytes: u64) -> Result<BytesInFlight, Throttled> {
-        let throttled = Throttled { limit: Limit::InFlightBytes, retry_after: Duration::from_secs(1) };
-        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).map_err(|_| throttled)?;
-        let room = Arc::clone(&self.in_flight).acquire_many_owned(permits);
-        match timeout(self.limits.load().in_flight_wait, room).await {
-            Ok(Ok(permit)) => Ok(BytesInFlight(permit)),
-            Ok(Err(_)) | Err(_) => Err(throttled),
-        }
+        let rank = shed::rank();
+        let room = self.in_flight.take(bytes, rank, self.limits.load().in_flight_wait).await;
+        let throttled = || Throttled { limit: Limit::InFlightBytes, retry_after: rank.comes_back_after() };
+        room.map(BytesInFlight).ok_or_else(throttled)
     }
 
     fn partner_name(&self, subject: &Subject) -> String {
@@ -282,9 +318,6 @@ impl Admission {
         Allowance { burst: allowance.burst.div_ceil(replicas), window: allowance.window }
     }
 }
-
-/// Bytes in flight are counted in units of this many.
-const PERMIT_BYTES: u64 = 1024;
 
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

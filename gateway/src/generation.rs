@@ -22,6 +22,7 @@ use crate::forward::{NoCredential, Upstream, UpstreamCredential};
 use crate::identify::Identifier;
 use crate::identify::dpop::Nonces;
 use crate::links::Sealer;
+use crate::listen::trusted::TrustedProxies;
 use crate::prove::{self, Stamp};
 use crate::resolve::Resolver;
 use crate::schedule::Schedule;
@@ -47,6 +48,10 @@ pub struct Generation {
     pub limits: Limits,
     /// By listener, in the order of the configuration.
     pub listeners: Vec<ServerTls>,
+    /// The admin address's.
+    pub admin: Option<ServerTls>,
+    /// Who may speak for clients.
+    pub proxies: Arc<TrustedProxies>,
 }
 
 /// One FHIR endpoint.
@@ -113,15 +118,46 @@ impl Generation {
                 max_resources: gateway.limits.bundle_entries.get().saturating_mul(4),
             },
             listeners,
+            admin: gateway.admin.tls.as_ref().map(|tls| files::server_tls(tls, "admin address")).transpose()?,
+            proxies: Arc::new(TrustedProxies::new(&gateway.trusted_proxies)),
             config,
         })
     }
 
+    /// Gives a request the published authority of its endpoint, if the client called the listener by the endpoint's host and
+    /// the listener's own port: several listeners serve one base URL, which names one of their ports. Any other name stays as
+    /// it is, and finds nothing. Returns the name that was called.
+    pub fn by_published_name(&self, listener: usize, request: &mut crate::listen::Request) -> Option<String> {
+        let port = self.config.gateway.listeners.get(listener)?.address.port();
+        let (host, called) = request.authority.as_deref()?.rsplit_once(':')?;
+        if called != port.to_string() || self.endpoint(request.authority.as_deref()?, &request.path).is_some() {
+            return None;
+        }
+        let named = |endpoint: &&Endpoint| {
+            let own = endpoint.authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+            own.map_or(endpoint.authority.as_str(), |(own, _)| own).eq_ignore_ascii_case(host)
+        };
+        let here = request.path.starts_with("/.well-known/");
+        let endpoint = self.endpoints.iter().filter(named).find(|endpoint| here || endpoint.holds(&request.path))?;
+        request.authority.replace(endpoint.authority.clone())
+    }
+
+    /// What the listener at this place in the configuration serves; a listener that is not there serves nothing.
+    pub fn serves(&self, listener: usize) -> &[config::Serves] {
+        self.config.gateway.listeners.get(listener).map_or(&[], |listener| &listener.serves)
+    }
+
     /// The endpoint that serves this path under this authority.
     pub fn endpoint(&self, authority: &str, path: &str) -> Option<&Endpoint> {
-        self.endpoints.iter().filter(|endpoint| endpoint.authority.eq_ignore_ascii_case(authority)).find(|endpoint| {
-            path.strip_prefix(endpoint.base_path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        let named = |endpoint: &&Endpoint| endpoint.authority.eq_ignore_ascii_case(authority);
+        self.endpoints.iter().filter(named).find(|endpoint| endpoint.holds(path))
+    }
+}
+
+impl Endpoint {
+    /// Does the path lie below this endpoint's base?
+    fn holds(&self, path: &str) -> bool {
+        path.strip_prefix(self.base_path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 

@@ -6,6 +6,8 @@
 mod connection;
 mod ending;
 pub mod front;
+mod proxy_protocol;
+pub mod trusted;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,6 +15,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fhirwall_certs::peer::PeerIdentity;
@@ -30,6 +33,8 @@ use tracing::{debug, info};
 use connection::ConnectionApp;
 pub use ending::InFlight;
 use ending::{Course, Open};
+use proxy_protocol::Proxied;
+use trusted::TrustedProxies;
 
 /// What a listener allows a connection to cost before it has proved anything.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +77,15 @@ pub struct Connection {
     pub address: SocketAddr,
     /// The server name of the TLS handshake.
     pub server_name: Option<String>,
+    /// Which listener accepted it: its place in the configuration.
+    pub listener: usize,
+}
+
+impl Connection {
+    /// The digest of the client certificate, where one was presented.
+    pub fn certificate(&self) -> Option<&[u8; 32]> {
+        self.peer.as_ref().map(|peer| &peer.leaf_sha256)
+    }
 }
 
 /// One request, read within bounds and free of what HTTP parsers disagree on.
@@ -118,6 +132,10 @@ pub struct Listener {
     pub application: Arc<dyn Application>,
     pub bounds: Bounds,
     pub in_flight: Arc<InFlight>,
+    /// Its place in the configuration.
+    place: usize,
+    /// Who may speak for clients, in the generation that serves.
+    proxies: Arc<ArcSwap<TrustedProxies>>,
     slots: Arc<Semaphore>,
 }
 
@@ -134,7 +152,20 @@ impl Listener {
         bounds: Bounds,
         in_flight: Arc<InFlight>,
     ) -> Self {
-        Self { tls, application, bounds, in_flight, slots: Arc::new(Semaphore::new(bounds.connections)) }
+        let slots = Arc::new(Semaphore::new(bounds.connections));
+        Self { tls, application, bounds, in_flight, place: 0, proxies: Arc::default(), slots }
+    }
+
+    /// It stands at this place among the listeners of the configuration.
+    #[must_use]
+    pub fn at(self, place: usize) -> Self {
+        Self { place, ..self }
+    }
+
+    /// These neighbours may announce clients by the PROXY protocol; exchanged with the generations.
+    #[must_use]
+    pub fn behind(self, proxies: Arc<ArcSwap<TrustedProxies>>) -> Self {
+        Self { proxies, ..self }
     }
 
     /// Accepts until `shutdown` turns true. Connections then finish the requests they have and close.
@@ -194,12 +225,16 @@ impl Listener {
 
     async fn connection(
         self: Arc<Self>,
-        tcp: TcpStream,
+        mut tcp: TcpStream,
         address: SocketAddr,
         shutdown: watch::Receiver<bool>,
         _open: Open,
     ) {
         let accepted = Instant::now();
+        let Some(address) = self.announced(&mut tcp, address).await else {
+            debug!("no PROXY header from a neighbour that announces its clients");
+            return;
+        };
         if tcp.set_nodelay(true).is_err() {
             return;
         }
@@ -218,7 +253,7 @@ impl Listener {
             debug!("handshake refused");
             return;
         };
-        let Some(connection) = identify_peer(&tls, address) else {
+        let Some(connection) = identify_peer(&tls, address, self.place) else {
             debug!("client certificate not understood");
             return;
         };
@@ -235,11 +270,26 @@ impl Listener {
     }
 }
 
-fn identify_peer(tls: &impl Ssl, address: SocketAddr) -> Option<Connection> {
+impl Listener {
+    /// The client that a trusted neighbour announces by the PROXY protocol, else whoever connected. From nobody else is a
+    /// header read: to TLS its bytes are no handshake.
+    async fn announced(&self, tcp: &mut TcpStream, address: SocketAddr) -> Option<SocketAddr> {
+        if !self.proxies.load().announces(address.ip()) {
+            return Some(address);
+        }
+        match timeout(self.bounds.handshake, proxy_protocol::read(tcp)).await {
+            Ok(Ok(Proxied::Client(client))) => Some(client),
+            Ok(Ok(Proxied::Own)) => Some(address),
+            Ok(Err(_)) | Err(_) => None,
+        }
+    }
+}
+
+fn identify_peer(tls: &impl Ssl, address: SocketAddr, listener: usize) -> Option<Connection> {
     let ssl = tls.get_ssl()?;
     let peer = match ssl.peer_cert_chain_der() {
         Some(chain) if !chain.is_empty() => Some(Arc::new(PeerIdentity::from_der_chain(chain).ok()?)),
         Some(_) | None => None,
     };
-    Some(Connection { peer, address, server_name: ssl.server_name().map(str::to_owned) })
+    Some(Connection { peer, address, server_name: ssl.server_name().map(str::to_owned), listener })
 }

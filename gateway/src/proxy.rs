@@ -16,7 +16,6 @@ mod served;
 mod write;
 mod written;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,12 +25,14 @@ use fhirwall_policy::decide::Risk;
 use fhirwall_policy::reason::Reason;
 use fhirwall_policy::subject::Subject;
 use http::Method;
+use rustls::pki_types::UnixTime;
 use time::OffsetDateTime;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::admit::Admitted;
+use crate::admit::{Admitted, Effort, as_one_request};
 use crate::audit::{AuditUnavailable, Record};
+use crate::config::Serves;
 use crate::forward::UpstreamFailure;
 use crate::generation::{Endpoint, Generation};
 use crate::identify::Presented;
@@ -57,9 +58,18 @@ pub struct Gateway {
 
 #[async_trait]
 impl Application for Gateway {
-    async fn answer(&self, connection: &Connection, request: Request) -> Answer {
+    async fn answer(&self, connection: &Connection, mut request: Request) -> Answer {
         let numbered = self.live.current();
         let generation = &numbered.generation;
+        let tls = generation.listeners.get(connection.listener);
+        let seconds = u64::try_from(self.shared.clock.now().unix_timestamp()).unwrap_or(0);
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let behind = match generation.proxies.client(connection, &mut request.headers, tls, now) {
+            Ok(behind) => behind,
+            Err(untrue) => return self.turn_away(connection, Refusal::from(untrue)),
+        };
+        let connection = behind.as_ref().unwrap_or(connection);
+        let called = generation.by_published_name(connection.listener, &mut request);
         let mut journey = Journey {
             shared: &self.shared,
             now: self.shared.clock.now(),
@@ -68,14 +78,23 @@ impl Application for Gateway {
             generation,
         };
         let span = tracing::info_span!("request", decision = %journey.journal.decision);
-        let outcome = journey.walk(connection, &request).instrument(span).await;
-        let mut answer = journey.end(outcome).await;
-        public::share(generation, &request, &mut answer);
-        answer
+        as_one_request(async {
+            let outcome = journey.walk(connection, &request, called.as_deref()).instrument(span).await;
+            let mut answer = journey.end(outcome).await;
+            public::share(generation, &request, &mut answer);
+            answer
+        })
+        .await
     }
 
     async fn refuse(&self, connection: &Connection, refusal: FrontRefusal) -> Answer {
-        let refusal = Refusal::from(refusal);
+        self.turn_away(connection, Refusal::from(refusal))
+    }
+}
+
+impl Gateway {
+    /// Refuses what came before there was a request to walk with: counted, and put on record in aggregate.
+    fn turn_away(&self, connection: &Connection, refusal: Refusal) -> Answer {
         let mode = self.live.current().generation.config.gateway.mode;
         let journal = Journal::new(Uuid::now_v7(), connection, mode);
         self.shared.audit.refusals().count(refusal.reason, self.shared.clock.now());
@@ -127,20 +146,28 @@ struct Visit<'v> {
 }
 
 impl<'a> Journey<'a> {
-    async fn walk(&mut self, connection: &Connection, request: &Request) -> Result<Outcome, Refusal> {
-        self.admit_address(connection.address.ip())?;
+    /// `called`: the authority under which the client called this listener, where that is not the endpoint's published one.
+    async fn walk(
+        &mut self,
+        connection: &Connection,
+        request: &Request,
+        called: Option<&str>,
+    ) -> Result<Outcome, Refusal> {
+        self.admit_address(connection)?;
         if request.method == Method::OPTIONS {
             return public::preflight(self.generation, request, self.journal.decision).map(Outcome::Public);
         }
-        if let Some(document) = public::document(self.generation, request, self.journal.decision, self.now).await {
+        let serves = self.generation.serves(connection.listener);
+        let document = public::document(self.generation, serves, request, self.journal.decision, self.now).await;
+        if let Some(document) = document {
             return Ok(Outcome::Public(document));
         }
-        let (endpoint, path) = self.route(request)?;
+        let (endpoint, path) = self.route(connection, request)?;
         self.journal.endpoint(endpoint);
         if let Some(outcome) = self.authorization(endpoint, path, connection, request).await {
             return Ok(outcome);
         }
-        let subject = self.stage("identify", self.identify(endpoint, connection, request)).await?;
+        let subject = self.stage("identify", self.identify(endpoint, connection, request, called)).await?;
         self.journal.subject(&subject);
         let interaction = self.measure("interpret", || interpret(endpoint, path, request))?;
         let (interaction, position) = self.unseal(endpoint, &subject, interaction)?;
@@ -184,11 +211,15 @@ impl<'a> Journey<'a> {
         }
     }
 
-    /// Finds the endpoint by host and path. Nothing else is served on a data listener.
-    fn route<'r>(&self, request: &'r Request) -> Result<(&'a Endpoint, &'r str), Refusal> {
+    /// Finds the endpoint by host and path, and what of it this listener serves. Nothing else is served on a data listener.
+    fn route<'r>(&self, connection: &Connection, request: &'r Request) -> Result<(&'a Endpoint, &'r str), Refusal> {
         let authority = request.authority.as_deref().unwrap_or_default();
         let endpoint = self.generation.endpoint(authority, &request.path).ok_or(Reason::UnknownInteraction)?;
         let path = request.path.strip_prefix(endpoint.base_path.as_str()).unwrap_or_default();
+        let wanted = if endpoint.auth.is_some() && path.starts_with("/auth/") { Serves::Smart } else { Serves::Fhir };
+        if !self.generation.serves(connection.listener).contains(&wanted) {
+            return Err(Refusal::from(Reason::UnknownInteraction));
+        }
         Ok((endpoint, path))
     }
 
@@ -226,8 +257,11 @@ impl<'a> Journey<'a> {
         })
     }
 
-    fn admit_address(&self, address: IpAddr) -> Result<(), Refusal> {
-        self.shared.admission.unidentified(address).map_err(|throttled| self.throttled(throttled))
+    fn admit_address(&self, connection: &Connection) -> Result<(), Refusal> {
+        let admission = &self.shared.admission;
+        admission
+            .unidentified(connection.address.ip(), connection.certificate())
+            .map_err(|throttled| self.throttled(throttled))
     }
 
     async fn identify(
@@ -235,12 +269,16 @@ impl<'a> Journey<'a> {
         endpoint: &Endpoint,
         connection: &Connection,
         request: &Request,
+        called: Option<&str>,
     ) -> Result<Subject, Refusal> {
-        let url = format!(
-            "{}{}",
-            endpoint.base_url,
-            request.path.strip_prefix(endpoint.base_path.as_str()).unwrap_or_default()
-        );
+        // RFC 9449 4.3: a proof names the URL as the client called it.
+        let url = match called {
+            Some(authority) => format!("https://{authority}{}", request.path),
+            None => {
+                let below = request.path.strip_prefix(endpoint.base_path.as_str()).unwrap_or_default();
+                format!("{}{below}", endpoint.base_url)
+            }
+        };
         let presented = Presented {
             peer: connection.peer.as_deref(),
             headers: &request.headers,
@@ -250,12 +288,16 @@ impl<'a> Journey<'a> {
             audience: Some(&endpoint.base_url),
         };
         let identified = self.generation.identifier.identify(&presented, self.now).await;
-        identified.map_err(|error| Refusal::identify(&error, public::resource_metadata(endpoint).as_deref()))
+        identified.map_err(|error| {
+            self.shared.admission.not_identified(connection.address.ip(), connection.certificate(), &error);
+            Refusal::identify(&error, public::resource_metadata(endpoint).as_deref())
+        })
     }
 
     async fn admit(&self, subject: &Subject, interaction: &Interaction) -> Result<Admitted, Refusal> {
         let (class, entries) = served::route_class(interaction);
-        self.shared.admission.before(subject, class, entries).await.map_err(|throttled| self.throttled(throttled))
+        let admitted = self.shared.admission.before(subject, Effort::of(interaction), class, entries).await;
+        admitted.map_err(|throttled| self.throttled(throttled))
     }
 
     /// Room in memory for the answer, before the EHR is asked (rule 13).

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::identify::error::IdentifyError;
 use crate::listen::Answer;
 use crate::listen::front::FrontRefusal;
+use crate::listen::trusted::Untrue;
 
 /// `application/fhir+json`, the one format this gateway speaks.
 pub const FHIR_JSON: HeaderValue = HeaderValue::from_static("application/fhir+json; charset=utf-8");
@@ -56,6 +57,15 @@ impl From<FrontRefusal> for Refusal {
             FrontRefusal::Malformed | FrontRefusal::Disconnected | FrontRefusal::TooSlow => Reason::MalformedRequest,
             FrontRefusal::MethodNotAllowed => Reason::MethodNotAllowed,
             FrontRefusal::HeaderTooLarge | FrontRefusal::BodyTooLarge => Reason::RequestTooLarge,
+        })
+    }
+}
+
+impl From<Untrue> for Refusal {
+    fn from(untrue: Untrue) -> Self {
+        Self::from(match untrue {
+            Untrue::Malformed => Reason::MalformedRequest,
+            Untrue::Certificate => Reason::CertificateMismatch,
         })
     }
 }

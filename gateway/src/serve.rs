@@ -1,5 +1,6 @@
 //! Starting and ending a gateway: the parts that outlive a generation, the listeners, the admin address, the reloads.
 
+mod admin;
 pub(crate) mod behaviour;
 mod deliveries;
 mod offered;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use fhirwall_certs::server::SwappableTls;
 use tokio::sync::watch as channel;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -37,6 +39,8 @@ pub struct Prepared {
     /// Each with its bound socket.
     pub listeners: Vec<(Arc<Listener>, std::net::TcpListener)>,
     pub admin: std::net::TcpListener,
+    /// Where the admin address speaks TLS.
+    pub admin_tls: Option<Arc<SwappableTls>>,
     pub trigger: Trigger,
     pub draining: Arc<AtomicBool>,
     /// Turns true when listeners shall stop to accept.
@@ -63,7 +67,7 @@ impl Prepared {
     /// Serves the admin address and every listener on the current runtime.
     pub fn serve(self) -> std::io::Result<Running> {
         let mut tasks = self.tasks;
-        tasks.push(service::admin(self.admin, &self.gateway, &self.live, &self.draining)?);
+        tasks.push(service::admin(self.admin, self.admin_tls, &self.gateway, &self.live, &self.draining)?);
         let mut addresses = Vec::new();
         let mut listeners = Vec::new();
         for (listener, socket) in self.listeners {
@@ -87,7 +91,7 @@ impl Prepared {
     /// Splits off what runs beside the listeners, for a caller that serves those itself.
     pub fn into_parts(self) -> std::io::Result<(Vec<ListenerService>, Ending)> {
         let mut tasks = self.tasks;
-        tasks.push(service::admin(self.admin, &self.gateway, &self.live, &self.draining)?);
+        tasks.push(service::admin(self.admin, self.admin_tls, &self.gateway, &self.live, &self.draining)?);
         let services = self
             .listeners
             .into_iter()

@@ -12,9 +12,12 @@ use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use thiserror::Error;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::config::LogFormat;
 
 /// The telemetry of this process; flushes what is buffered when told to.
 #[derive(Debug, Default)]
@@ -32,15 +35,11 @@ pub enum TelemetryError {
 }
 
 impl Telemetry {
-    /// Logs as JSON lines on stderr, filtered by `FHIRWALL_LOG` (default `info`); traces to `otlp_endpoint`, where given.
-    pub fn start(otlp_endpoint: Option<&str>, filter: &str) -> Result<Self, TelemetryError> {
+    /// Logs on stderr in the form asked for, filtered by `FHIRWALL_LOG` (default `info`); traces to `otlp_endpoint`, where
+    /// given.
+    pub fn start(otlp_endpoint: Option<&str>, filter: &str, format: LogFormat) -> Result<Self, TelemetryError> {
         let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-        let logs = tracing_subscriber::fmt::layer()
-            .json()
-            .with_current_span(false)
-            .with_span_list(false)
-            .with_writer(std::io::stderr)
-            .with_filter(filter);
+        let logs = lines(format, std::io::stderr).with_filter(filter);
         let traces = otlp_endpoint.map(tracer_provider).transpose()?;
         let spans = traces.as_ref().map(|provider| {
             tracing_opentelemetry::layer()
@@ -61,6 +60,18 @@ impl Telemetry {
     }
 }
 
+/// Log lines in this form: one JSON object each, or for people. Neither names spans: these are for traces.
+fn lines<W>(format: LogFormat, writer: W) -> Box<dyn Layer<Registry> + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    match format {
+        LogFormat::Json => lines.json().with_current_span(false).with_span_list(false).boxed(),
+        LogFormat::Text => lines.with_ansi(false).event_format(tracing_subscriber::fmt::format().compact()).boxed(),
+    }
+}
+
 fn tracer_provider(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
@@ -71,4 +82,44 @@ fn tracer_provider(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> 
         .with_batch_exporter(exporter)
         .with_resource(Resource::builder().with_service_name("fhirwall").build())
         .build())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat) -> String {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::registry().with(lines(format, move || writer.clone()));
+        tracing::subscriber::with_default(subscriber, || tracing::warn!(partner = "app", "a caller stands out"));
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn lines_are_json_for_machines_or_text_for_people() {
+        let json: serde_json::Value = serde_json::from_str(&logged(LogFormat::Json)).unwrap();
+        assert_eq!((&json["level"], &json["fields"]["partner"]), (&"WARN".into(), &"app".into()));
+        let text = logged(LogFormat::Text);
+        assert!(text.contains("WARN") && text.contains("a caller stands out partner=\"app\""), "{text}");
+        assert!(serde_json::from_str::<serde_json::Value>(&text).is_err() && !text.contains('\u{1b}'), "{text}");
+    }
 }

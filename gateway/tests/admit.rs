@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fhirwall::admit::{Admission, Limit, Limits, PartnerLimits, Rate, RouteClass, Ticks};
+use fhirwall::admit::{Admission, Effort, Limit, Limits, PartnerLimits, Rate, RouteClass, Ticks, as_one_request};
 use fhirwall::clock::{Clock, FixedClock};
+use fhirwall::identify::error::{IdentifyError, TokenFault};
 use fhirwall::state::{
     Allowance, Bearer, Distinct, EmbeddedState, Lockdown, Revocation, Sizes, Spending, StateStore, StateUnavailable,
 };
 use fhirwall_policy::partner::{Part2, Part2Basis, Partner, Redaction, Status};
+use fhirwall_policy::purpose::PurposeOfUse;
+use fhirwall_policy::reason::Reason;
 use fhirwall_policy::subject::{Authentication, Emergency, Subject};
 use time::OffsetDateTime;
 
@@ -80,7 +83,7 @@ fn admission(limits: Limits) -> (Admission, FixedClock) {
 }
 
 async fn read(admission: &Admission, subject: &Subject) -> Result<(), Limit> {
-    admission.before(subject, RouteClass::Read, 1).await.map(|_| ()).map_err(|t| t.limit)
+    admission.before(subject, Effort::Short, RouteClass::Read, 1).await.map(|_| ()).map_err(|t| t.limit)
 }
 
 #[tokio::test]
@@ -90,7 +93,7 @@ async fn a_user_over_its_rate_is_throttled_and_its_neighbour_is_not() {
     for _ in 0..6 {
         assert_eq!(read(&admission, &ann).await, Ok(()));
     }
-    let throttled = admission.before(&ann, RouteClass::Read, 1).await.unwrap_err();
+    let throttled = admission.before(&ann, Effort::Short, RouteClass::Read, 1).await.unwrap_err();
     assert_eq!((throttled.limit, throttled.retry_after), (Limit::UserRequests, Duration::from_millis(500)));
     assert_eq!(read(&admission, &bob).await, Ok(()));
     clock.advance_seconds(1);
@@ -111,10 +114,13 @@ async fn a_partner_over_its_rate_stops_all_its_users_and_no_other_partner() {
 async fn dear_interactions_and_batches_spend_more() {
     let (admission, _) = admission(limits());
     let ann = subject("app", "ann");
-    let left = admission.before(&ann, RouteClass::Search, 1).await.unwrap().left;
+    let left = admission.before(&ann, Effort::Short, RouteClass::Search, 1).await.unwrap().left;
     assert_eq!(left, 3);
-    assert_eq!(admission.before(&ann, RouteClass::Read, 4).await.unwrap_err().limit, Limit::UserRequests);
-    assert_eq!(admission.before(&ann, RouteClass::Read, 3).await.unwrap().left, 0);
+    assert_eq!(
+        admission.before(&ann, Effort::Short, RouteClass::Read, 4).await.unwrap_err().limit,
+        Limit::UserRequests
+    );
+    assert_eq!(admission.before(&ann, Effort::Short, RouteClass::Read, 3).await.unwrap().left, 0);
 }
 
 #[tokio::test]
@@ -128,10 +134,10 @@ async fn a_limit_of_nothing_allows_nothing() {
 async fn requests_at_once_are_counted_until_they_end() {
     let (admission, _) = admission(limits());
     let ann = subject("app", "ann");
-    let first = admission.before(&ann, RouteClass::Read, 1).await.unwrap();
-    let _second = admission.before(&ann, RouteClass::Read, 1).await.unwrap();
+    let first = admission.before(&ann, Effort::Short, RouteClass::Read, 1).await.unwrap();
+    let _second = admission.before(&ann, Effort::Short, RouteClass::Read, 1).await.unwrap();
     assert_eq!(read(&admission, &ann).await, Err(Limit::UserConcurrency));
-    let _third = admission.before(&subject("app", "bob"), RouteClass::Read, 1).await.unwrap();
+    let _third = admission.before(&subject("app", "bob"), Effort::Short, RouteClass::Read, 1).await.unwrap();
     assert_eq!(read(&admission, &subject("app", "cid")).await, Err(Limit::PartnerConcurrency));
     drop(first);
     assert_eq!(read(&admission, &ann).await, Ok(()));
@@ -164,6 +170,124 @@ async fn an_emergency_is_not_stopped_by_ordinary_load() {
 }
 
 #[tokio::test]
+async fn an_emergency_is_not_shut_out_by_its_partners_requests_at_once() {
+    let (admission, _) = admission(limits());
+    let held = [
+        admission.before(&subject("app", "ann"), Effort::Short, RouteClass::Read, 1).await.unwrap(),
+        admission.before(&subject("app", "ann"), Effort::Short, RouteClass::Read, 1).await.unwrap(),
+        admission.before(&subject("app", "bob"), Effort::Short, RouteClass::Read, 1).await.unwrap(),
+    ];
+    assert_eq!(read(&admission, &subject("app", "ann")).await, Err(Limit::PartnerConcurrency));
+    let urgent = emergency("app", "ann", "9");
+    let first = admission.before(&urgent, Effort::Short, RouteClass::Read, 1).await.unwrap();
+    let second = admission.before(&urgent, Effort::Short, RouteClass::Read, 1).await.unwrap();
+    assert_eq!(read(&admission, &urgent).await, Err(Limit::EmergencyRequests), "it has a bound of its own");
+    drop((held, first, second));
+    assert_eq!(read(&admission, &urgent).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_process_at_its_bound_turns_bulk_away_first_and_an_emergency_never_for_others() {
+    let plenty = Limits {
+        concurrent: 10,
+        user: Rate { per_second: 1000, burst: 1000 },
+        emergency: Rate { per_second: 1000, burst: 1000 },
+        user_concurrent: 100,
+        partner: PartnerLimits { rate: Rate { per_second: 1000, burst: 1000 }, concurrent: 100, ..limits().partner },
+        ..limits()
+    };
+    let (admission, _) = admission(plenty);
+    let treating = Subject { purpose: Some(PurposeOfUse::Treat), ..subject("app", "ann") };
+    let research = Subject { purpose: Some(PurposeOfUse::Hresch), ..subject("lens", "bob") };
+    let urgent = emergency("app", "ann", "9");
+    let cases = [
+        (&urgent, Effort::Bulk, 5, 30),
+        (&treating, Effort::Bulk, 5, 30),
+        (&research, Effort::Long, 5, 30),
+        (&research, Effort::Short, 8, 5),
+        (&treating, Effort::Long, 8, 5),
+        (&treating, Effort::Short, 9, 1),
+        (&urgent, Effort::Long, 10, 1),
+        (&urgent, Effort::Short, 10, 1),
+    ];
+    let mut held = Vec::new();
+    for (caller, effort, most, wait) in cases {
+        let refused = loop {
+            match admission.before(caller, effort, RouteClass::Read, 1).await {
+                Ok(admitted) => held.push(admitted),
+                Err(throttled) => break throttled,
+            }
+        };
+        assert_eq!(held.len(), most, "{:?} {effort:?}", caller.purpose);
+        assert_eq!((refused.limit, refused.retry_after), (Limit::Overload, Duration::from_secs(wait)));
+        assert_eq!(refused.reason(), Reason::Overloaded);
+    }
+    held.clear();
+    assert!(admission.before(&research, Effort::Bulk, RouteClass::Read, 1).await.is_ok());
+}
+
+#[tokio::test]
+async fn room_for_answers_is_kept_for_those_who_treat() {
+    let (admission, _) = admission(limits());
+    let ask = async |caller: Subject, effort: Effort, bytes: u64| {
+        as_one_request(async {
+            let _admitted = admission.before(&caller, effort, RouteClass::Read, 1).await.unwrap();
+            admission.hold_bytes(bytes).await
+        })
+        .await
+    };
+    let research = || Subject { purpose: Some(PurposeOfUse::Hresch), ..subject("lens", "bob") };
+    let treating = || Subject { purpose: Some(PurposeOfUse::Treat), ..subject("app", "ann") };
+    let held = ask(research(), Effort::Long, 2048).await.unwrap();
+    let refused = ask(research(), Effort::Long, 1).await.unwrap_err();
+    assert_eq!((refused.limit, refused.retry_after), (Limit::InFlightBytes, Duration::from_secs(30)));
+    let more = ask(treating(), Effort::Short, 1600).await.unwrap();
+    assert!(ask(treating(), Effort::Short, 300).await.is_err());
+    assert!(ask(emergency("app", "ann", "9"), Effort::Short, 400).await.is_ok());
+    drop((held, more));
+    assert!(ask(research(), Effort::Long, 2048).await.is_ok());
+}
+
+#[tokio::test]
+async fn forgers_are_shut_out_for_the_minute_and_clients_with_old_tokens_are_not() {
+    let few = Limits { address_failures_per_minute: 3, address: Rate { per_second: 1000, burst: 1000 }, ..limits() };
+    let (admission, clock) = admission(few);
+    let (address, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+    let (app, neighbour) = ([1; 32], [2; 32]);
+    for benign in [
+        IdentifyError::NoCredentials,
+        IdentifyError::InvalidToken(TokenFault::Expired),
+        IdentifyError::InvalidToken(TokenFault::Revoked),
+        IdentifyError::NonceNeeded { nonce: "n".to_owned() },
+        IdentifyError::IssuerUnavailable,
+    ] {
+        for _ in 0..10 {
+            admission.not_identified(address, None, &benign);
+        }
+    }
+    assert!(admission.unidentified(address, None).is_ok());
+    for (forged, certificate) in
+        [(IdentifyError::InvalidToken(TokenFault::Signature), None), (IdentifyError::CertificateMismatch, Some(&app))]
+    {
+        for _ in 0..3 {
+            assert!(admission.unidentified(address, certificate).is_ok());
+            admission.not_identified(address, certificate, &forged);
+        }
+        let refused = admission.unidentified(address, certificate).unwrap_err();
+        assert_eq!((refused.limit, refused.retry_after), (Limit::AddressFailures, Duration::from_secs(60)));
+    }
+    assert!(admission.unidentified(other, None).is_ok());
+    assert!(admission.unidentified(address, Some(&neighbour)).is_ok(), "another app behind the same address");
+    assert!(admission.unidentified(other, Some(&app)).is_err(), "the same app from another address");
+    clock.advance_seconds(59);
+    assert!(admission.unidentified(address, None).is_err());
+    clock.advance_seconds(1);
+    assert!(admission.unidentified(address, None).is_ok());
+    admission.sweep();
+    assert!(admission.unidentified(address, Some(&app)).is_ok());
+}
+
+#[tokio::test]
 async fn an_emergency_claim_has_a_limit_of_its_own() {
     let (admission, _) = admission(limits());
     let urgent = emergency("app", "ann", "9");
@@ -177,11 +301,11 @@ async fn an_emergency_claim_has_a_limit_of_its_own() {
 async fn an_address_is_limited_before_anybody_is_identified() {
     let (admission, clock) = admission(limits());
     let address = "192.0.2.1".parse().unwrap();
-    assert!(admission.unidentified(address).is_ok());
-    assert!(admission.unidentified(address).is_ok());
-    assert_eq!(admission.unidentified(address).unwrap_err().limit, Limit::AddressRequests);
+    assert!(admission.unidentified(address, None).is_ok());
+    assert!(admission.unidentified(address, None).is_ok());
+    assert_eq!(admission.unidentified(address, None).unwrap_err().limit, Limit::AddressRequests);
     clock.advance_seconds(1);
-    assert!(admission.unidentified(address).is_ok());
+    assert!(admission.unidentified(address, None).is_ok());
 }
 
 #[tokio::test]

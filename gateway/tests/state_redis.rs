@@ -72,6 +72,53 @@ impl Drop for Server {
     }
 }
 
+/// A redis-server that speaks TLS alone, with a certificate of this authority.
+async fn tls_server(dir: &std::path::Path) -> Option<(Child, u16)> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let site = dir.join("tls");
+    let now = SystemClock.now();
+    let mut pki = fhirwall::pki::PkiDirectory::create(&site, "tests", now).unwrap();
+    let names = fhirwall_certs::authority::LeafNames {
+        common_name: "redis".to_owned(),
+        ips: vec![std::net::Ipv4Addr::LOCALHOST.into()],
+        ..Default::default()
+    };
+    let files = pki.issue_server("redis", &names, 1, now).unwrap();
+    let key = files.key.unwrap();
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", "0"]);
+    command.args(["--tls-auth-clients", "no", "--tls-port", &port.to_string()]);
+    command.arg("--tls-cert-file").arg(&files.certificate).arg("--tls-key-file").arg(&key);
+    command.arg("--tls-ca-cert-file").arg(pki.ca_file());
+    let Ok(child) = command.stdout(Stdio::null()).spawn() else {
+        eprintln!("skipped: there is no redis-server (apt-get install redis-server)");
+        return None;
+    };
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        tokio::task::yield_now().await;
+    }
+    Some((child, port))
+}
+
+#[tokio::test]
+async fn over_tls_only_a_server_of_the_named_authority_is_believed() {
+    let _already = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    let Some((mut child, port)) = tls_server(dir.path()).await else { return };
+    let replica = |ca: Option<Vec<u8>>| {
+        let settings = RedisSettings { ca_pem: ca, patience: Duration::from_secs(5), ..RedisSettings::default() };
+        RedisState::new(&format!("rediss://127.0.0.1:{port}/0"), Arc::new(SystemClock), settings).unwrap()
+    };
+    let own = std::fs::read(dir.path().join("tls/ca.pem")).unwrap();
+    let other = fhirwall::pki::PkiDirectory::create(&dir.path().join("other"), "other", SystemClock.now()).unwrap();
+    let other = std::fs::read(other.ca_file()).unwrap();
+    assert_eq!(replica(Some(own)).refresh().await, Ok(()));
+    assert_eq!(replica(Some(other)).refresh().await, Err(StateUnavailable::Away));
+    assert_eq!(replica(None).refresh().await, Err(StateUnavailable::Away), "not among the system's roots");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 fn soon() -> OffsetDateTime {
     SystemClock.now() + Duration::from_secs(600)
 }

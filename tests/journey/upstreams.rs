@@ -63,7 +63,7 @@ impl Stage {
         app.client.send(Method::POST, &self.url("/Observation"), &headers, body).await.unwrap()
     }
 
-    async fn admin(&self, below: &str) -> (u16, String) {
+    async fn operators_see(&self, below: &str) -> (u16, String) {
         let url = format!("{}{below}", self.neighbours().admin_url());
         let reply = self.neighbours().anonymous().unwrap().send(Method::GET, &url, &[], "").await.unwrap();
         (reply.status.as_u16(), reply.text())
@@ -160,10 +160,10 @@ async fn with_every_url_away_the_answer_is_503_at_once_with_a_record_and_the_gat
     assert!(reply.header("retry-after").parse::<u64>().is_ok_and(|wait| (1..=30).contains(&wait)));
     let record = stage.world.gateway.shared.decisions.get(reply.header("x-request-id")).expect("a record");
     assert_eq!((&record["status"], &record["reason"]), (&503.into(), &"upstream-busy".into()), "{record}");
-    let (status, text) = stage.admin("/readyz?verbose").await;
+    let (status, text) = stage.operators_see("/readyz?verbose").await;
     assert_eq!(status, 200, "{text}");
     assert!(text.contains("upstream main 1") && text.contains("does not answer"), "{text}");
-    let (_, metrics) = stage.admin("/metrics").await;
+    let (_, metrics) = stage.operators_see("/metrics").await;
     assert!(metrics.contains(r#"fhirwall_upstream_healthy{endpoint="main",url="0"} 0"#), "{metrics}");
     stage.neighbours().ehr.behave();
     stage.until_healthy(&[true, false]).await;

@@ -9,9 +9,13 @@ use std::time::Duration;
 pub struct Limits {
     pub user: Rate,
     pub address: Rate,
+    /// Attempts to get in, from one address or with one certificate.
+    pub address_failures_per_minute: u32,
     pub emergency: Rate,
     pub user_concurrent: u32,
     pub user_patients_per_hour: u32,
+    /// Requests under way in this process.
+    pub concurrent: u32,
     pub in_flight_bytes: u64,
     /// How long a request may wait for room in the bytes in flight.
     pub in_flight_wait: Duration,
@@ -59,9 +63,11 @@ impl Default for Limits {
         Self {
             user: Rate { per_second: 20, burst: 60 },
             address: Rate { per_second: 50, burst: 200 },
+            address_failures_per_minute: 30,
             emergency: Rate { per_second: 10, burst: 60 },
             user_concurrent: 16,
             user_patients_per_hour: 200,
+            concurrent: 512,
             in_flight_bytes: 512 << 20,
             in_flight_wait: Duration::from_millis(500),
             partner: PartnerLimits::default(),

@@ -16,6 +16,7 @@ use governor::nanos::Nanos;
 use governor::state::keyed::DashMapStateStore;
 use governor::{NotUntil, Quota, RateLimiter};
 
+use super::failures::Failures;
 use super::limits::{Limits, Rate};
 use super::{Limit, Throttled};
 use crate::clock::Clock;
@@ -55,6 +56,7 @@ pub(super) struct Rates {
     user: ArcSwap<(Rate, Keyed)>,
     address: ArcSwap<(Rate, Keyed)>,
     emergency: ArcSwap<(Rate, Keyed)>,
+    failures: Failures,
     /// One limiter a rate: partners with the same rate share one, keyed by partner.
     partners: Mutex<HashMap<(u32, u32), Arc<Keyed>>>,
 }
@@ -70,6 +72,7 @@ impl Rates {
             user: of(limits.user),
             address: of(limits.address),
             emergency: of(limits.emergency),
+            failures: Failures::default(),
             partners: Mutex::default(),
             ticks,
         }
@@ -91,6 +94,7 @@ impl Rates {
         for limiter in [&self.user, &self.address, &self.emergency] {
             limiter.load().1.retain_recent();
         }
+        self.failures.sweep(self.nanos());
         let partners: Vec<Arc<Keyed>> = locked(&self.partners).values().cloned().collect();
         for limiter in partners {
             limiter.retain_recent();
@@ -103,6 +107,33 @@ impl Rates {
 
     pub(super) fn user_key(&self, subject: &Subject) -> u64 {
         self.hasher.hash_one(("user", &*subject.partner.client_id, &*subject.issuer, &*subject.sub))
+    }
+
+    pub(super) fn emergency_key(&self, subject: &Subject) -> u64 {
+        self.hasher.hash_one(("emergency", &*subject.partner.client_id, &*subject.issuer, &*subject.sub))
+    }
+
+    pub(super) fn failures(&self, address: IpAddr, certificate: Option<&[u8; 32]>, most: u32) -> Result<(), Throttled> {
+        match self.failures.shut_out(self.origin(address, certificate), most, self.nanos()) {
+            Some(retry_after) => Err(Throttled { limit: Limit::AddressFailures, retry_after }),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn count_failure(&self, address: IpAddr, certificate: Option<&[u8; 32]>) {
+        self.failures.count(self.origin(address, certificate), self.nanos());
+    }
+
+    /// Where failures come from: a certificate, wherever it is used from, or an address.
+    fn origin(&self, address: IpAddr, certificate: Option<&[u8; 32]>) -> u64 {
+        match certificate {
+            Some(certificate) => self.hasher.hash_one(certificate),
+            None => self.hasher.hash_one(network(address)).checked_rem(ADDRESS_SLOTS).unwrap_or(0),
+        }
+    }
+
+    fn nanos(&self) -> u64 {
+        self.ticks.now().as_u64()
     }
 
     pub(super) fn address(&self, address: IpAddr) -> Result<(), Throttled> {

@@ -34,7 +34,7 @@ pub enum Kind {
     Retention,
     /// A token was accepted or refused by the gateway's own authorization server.
     Token,
-    /// Somebody read the audit log.
+    /// Somebody read the audit log, or acted or was refused on the admin listener.
     Access,
     /// The behaviour of a caller was answered with more than observing.
     Risk,

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 
 use crate::clock::SystemClock;
-use crate::config::{Config, LogLevel};
+use crate::config::{Config, LogFormat, LogLevel};
 use crate::reload::{Timing, hangups};
 use crate::serve::{Ending, prepare};
 use crate::telemetry::Telemetry;
@@ -37,6 +37,7 @@ pub fn run(args: &Args) -> ExitCode {
     let telemetry = Config::load(&args.config, &|name| std::env::var(name).ok());
     let telemetry = telemetry.map(|config| config.gateway.telemetry.clone()).ok();
     let collector = telemetry.as_ref().and_then(|told| told.otlp_endpoint.as_ref()).map(|url| url.base().to_owned());
+    let format = telemetry.as_ref().map_or(LogFormat::Json, |told| told.log_format);
     let level = telemetry.map_or("info", |told| match told.log_level {
         LogLevel::Error => "error",
         LogLevel::Warn => "warn",
@@ -44,7 +45,7 @@ pub fn run(args: &Args) -> ExitCode {
         LogLevel::Debug => "debug",
     });
     let filter = std::env::var("FHIRWALL_LOG").unwrap_or_else(|_| level.to_owned());
-    let telemetry = match Telemetry::start(collector.as_deref(), &filter) {
+    let telemetry = match Telemetry::start(collector.as_deref(), &filter, format) {
         Ok(telemetry) => telemetry,
         Err(error) => return refused(&error),
     };

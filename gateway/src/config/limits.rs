@@ -23,6 +23,9 @@ section! {
         response_bytes: ByteSize = ByteSize::mib(16),
         /// Bytes of answers held at once in this process, taken before the EHR is asked.
         inflight_bytes: ByteSize = ByteSize::mib(512),
+        /// Requests under way at once in this process. Of this, and of `inflight_bytes`, exports and long searches may fill
+        /// half, other requests three quarters, treatment nine tenths; the rest is for emergencies.
+        concurrent_requests: NonZeroU32 = count(512),
         /// The deepest nesting of JSON.
         json_depth: NonZeroU32 = count(64),
         /// The most entries of a Bundle, in or out.
@@ -80,7 +83,8 @@ section! {
     pub struct AddressRates {
         /// Requests in a second.
         requests_per_second: NonZeroU32 = count(200),
-        /// Failed authentications in a minute.
+        /// Forged, replayed or stolen credentials in a minute; then the address is refused until the minute is over. With a
+        /// client certificate, the certificate is counted in place of the address.
         failures_per_minute: NonZeroU32 = count(30),
     }
 }
@@ -180,10 +184,14 @@ fn check_scores(scores: &RiskScores, at: &At<'_>) {
 }
 
 fn check_limits(limits: &Limits, at: &At<'_>) {
-    if limits.inflight_bytes < limits.response_bytes {
+    // Half of it is what the lowest rank may fill.
+    if limits.inflight_bytes.0 / 2 < limits.response_bytes.0 {
         at.problem_at(
             "inflight_bytes",
-            format!("{} in flight could never hold one answer of {}", limits.inflight_bytes, limits.response_bytes),
+            format!(
+                "half of {} in flight could never hold one answer of {}",
+                limits.inflight_bytes, limits.response_bytes
+            ),
             "raise inflight_bytes, or lower response_bytes",
         );
     }

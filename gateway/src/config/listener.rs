@@ -62,12 +62,16 @@ section! {
     pub struct TrustedProxy {
         /// From which addresses it connects.
         addresses: Vec<Network>,
-        /// Believe the last address in its X-Forwarded-For.
+        /// Believe its X-Forwarded-For: the first address from the right that is no such neighbour's itself.
         x_forwarded_for: bool = false,
-        /// Expect the PROXY protocol, version 2, from it.
+        /// Expect a PROXY header, version 2, at the start of its connections; without one they are closed.
         proxy_protocol: bool = false,
-        /// Believe the certificate in its Client-Cert header (RFC 9440).
+        /// Believe the certificate in its Client-Cert and Client-Cert-Chain headers (RFC 9440), judged as if it were shown on
+        /// the connection.
         client_cert: bool = false,
+        /// Its own certificates, of an authority in the listener's `client_ca_file`: headers are believed only with one of
+        /// them on the connection.
+        certificates: Vec<CertificateMatch> = Vec::new(),
     }
     check check_trusted_proxy;
 }
@@ -147,6 +151,13 @@ fn check_trusted_proxy(proxy: &TrustedProxy, at: &At<'_>) {
             "set x_forwarded_for, proxy_protocol or client_cert, or remove it",
         );
     }
+    if proxy.client_cert && proxy.certificates.is_empty() {
+        at.problem_at(
+            "client_cert",
+            "whoever connects from this address could show any partner's certificate (RFC 9440 section 4)",
+            "name the proxy's own certificates: `certificates: [{san_dns: proxy.internal}]`",
+        );
+    }
     if proxy.x_forwarded_for && proxy.proxy_protocol {
         at.problem(
             "two sources for one client address can contradict each other",
@@ -156,6 +167,22 @@ fn check_trusted_proxy(proxy: &TrustedProxy, at: &At<'_>) {
 }
 
 fn check_admin(admin: &Admin, at: &At<'_>) {
+    if admin.tls.is_none() && !admin.roles.is_empty() {
+        at.problem_at(
+            "roles",
+            "without TLS nobody shows a certificate, so no role is ever held",
+            "add `tls`, or remove them",
+        );
+    }
+    if let Some(tls) = &admin.tls
+        && tls.client_auth == ClientAuth::Optional
+    {
+        at.problem_at(
+            "tls",
+            "the admin address is open to clients without a certificate",
+            "set `client_auth: required`",
+        );
+    }
     if admin.address.ip().is_loopback() {
         return;
     }
@@ -164,11 +191,6 @@ fn check_admin(admin: &Admin, at: &At<'_>) {
             "tls",
             "the admin address is off loopback and has no TLS (45 CFR 164.312(a)(1))",
             "bind 127.0.0.1, or add `tls` with `client_auth: required`",
-        ),
-        Some(tls) if tls.client_auth == ClientAuth::Optional => at.problem_at(
-            "tls",
-            "the admin address is off loopback and open to clients without a certificate",
-            "set `client_auth: required`",
         ),
         Some(_) => {}
     }

@@ -252,6 +252,19 @@ fn a_configuration_that_drops_a_protection_is_refused_at_its_key() {
             "admin.tls",
             "open to clients without a certificate",
         ),
+        (
+            "  tls: {certificate_file: tls/server.pem, key_file: tls/server.key, client_auth: required, client_ca_file: tls/staff-ca.pem, crl_files: [tls/staff.crl]}\n",
+            "",
+            "admin.roles",
+            "no role is ever held",
+        ),
+        (
+            ", certificates: [{san_dns: proxy.example.org}",
+            ", certificates: []}\n#",
+            "client_cert",
+            "any partner's certificate",
+        ),
+        ("inflight_bytes: 512MiB", "inflight_bytes: 31MiB", "limits.inflight_bytes", "never hold one answer"),
         ("seal_files: [keys/seal-2.key, keys/seal-1.key]", "seal_files: []", "keys.seal_files", "no paging link"),
         ("sources: [meta, inline, codes]", "sources: [codes]", "labels.sources", "without `meta`"),
         ("cache: 30s", "cache: 1h", "consent.cache", "revoked consent"),
@@ -285,8 +298,8 @@ fn a_configuration_that_drops_a_protection_is_refused_at_its_key() {
     assert_eq!(problems_of(&good_with("mode: enforce", "mode: observe")), "no problem");
     assert_eq!(
         problems_of(&good_with(
-            "0.0.0.0:9901\n  tls: {certificate_file: tls/server.pem, key_file: tls/server.key, client_auth: required, client_ca_file: tls/staff-ca.pem, crl_files: [tls/staff.crl]}",
-            "127.0.0.1:9901"
+            "0.0.0.0:9901\n  tls: {certificate_file: tls/server.pem, key_file: tls/server.key, client_auth: required, client_ca_file: tls/staff-ca.pem, crl_files: [tls/staff.crl]}\n  roles:\n    - role: operator\n      certificates: [{san_dns: operator.example.org}, {san_uri: \"spiffe://example.org/operator\"}, {sha256: \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"}]\n",
+            "127.0.0.1:9901\n"
         )),
         "no problem"
     );

@@ -131,3 +131,44 @@ impl Write for LocalStream {
         Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use axum::Router;
+    use axum::routing::get;
+    use fhirwall_certs::client::{Roots, UpstreamTls, upstream_config};
+    use tokio::net::UnixListener;
+
+    use crate::forward::{NoCredential, Upstream, UpstreamFailure, UpstreamRequest};
+
+    fn upstream(socket: &std::path::Path) -> Upstream {
+        let validity = fhirwall_certs::authority::Validity::days(time::OffsetDateTime::now_utc(), 1).unwrap();
+        let authority = fhirwall_certs::authority::Authority::create("tests", validity).unwrap();
+        let roots = Roots::Custom(authority.certificate_pem().as_bytes().to_vec());
+        let tls = upstream_config(&UpstreamTls { roots, client_certificate: None, pins_sha256: Vec::new() }).unwrap();
+        let bases = vec!["http://localhost/fhir".to_owned()];
+        Upstream::new(tls, bases, Duration::from_secs(5), 1 << 20, Arc::new(NoCredential)).through_socket(socket)
+    }
+
+    #[tokio::test]
+    async fn an_ehr_in_the_same_pod_is_reached_through_its_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("ehr.sock");
+        let patient = r#"{"resourceType":"Patient","id":"1"}"#;
+        let answer = ([(http::header::CONTENT_TYPE, "application/fhir+json")], patient);
+        let router = Router::new().route("/fhir/Patient/1", get(move || async move { answer }));
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        let upstream = upstream(&socket);
+        let request = UpstreamRequest::get("/Patient/1", "");
+        assert_eq!(upstream.exchange(&request).await.unwrap().body, patient);
+        server.abort();
+        drop(server.await);
+        std::fs::remove_file(&socket).unwrap();
+        // The socket is gone; nothing else is asked in its place.
+        assert_eq!(upstream.exchange(&request).await.unwrap_err(), UpstreamFailure::Unreachable);
+    }
+}

@@ -12,7 +12,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::config::SmartMode;
+use crate::config::{Serves, SmartMode};
 use crate::generation::{Endpoint, Generation};
 use crate::identify::partners::Partners as _;
 use crate::listen::{Answer, Request};
@@ -40,9 +40,10 @@ pub(super) fn resource_metadata(endpoint: &Endpoint) -> Option<String> {
     protected_resource_url(&endpoint.base_url)
 }
 
-/// The public document asked for, if one is.
+/// The public document asked for, if one is. The CapabilityStatement belongs to the FHIR base; discovery belongs to both.
 pub(super) async fn document(
     generation: &Generation,
+    serves: &[Serves],
     request: &Request,
     decision: Uuid,
     now: OffsetDateTime,
@@ -62,7 +63,7 @@ pub(super) async fn document(
                 let document = smart_configuration(&endpoint.base_url, &server(generation, endpoint, now).await);
                 return Some(json(decision, JSON, &document));
             }
-            Some(CAPABILITIES) if acceptable(request) => {
+            Some(CAPABILITIES) if acceptable(request) && serves.contains(&Serves::Fhir) => {
                 let written =
                     endpoint.capabilities.get_or_init(|| capabilities(generation, endpoint).to_string().into());
                 return Some(document_of(decision, FHIR_JSON, written.clone()));

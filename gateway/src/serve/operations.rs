@@ -8,6 +8,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 
 use crate::admin::{Check, Operations};
+use crate::audit::{Kind, Record};
+use crate::config::AdminRole;
 use crate::forward::Standing;
 use crate::generation::Generation;
 use crate::lockdown::{Lifting, Order, OrderRefused};
@@ -26,6 +28,14 @@ pub(super) struct Operated {
 
 #[async_trait]
 impl Operations for Operated {
+    fn roles(&self) -> Vec<AdminRole> {
+        self.live.current().generation.config.gateway.admin.roles.clone()
+    }
+
+    async fn note(&self, act: serde_json::Value) -> bool {
+        self.gateway.shared.audit.record(Record::of(Kind::Access, act)).await.is_ok()
+    }
+
     fn started(&self) -> bool {
         true
     }

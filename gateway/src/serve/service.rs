@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
+use fhirwall_certs::server::SwappableTls;
 use pingora::server::ListenFds;
 use pingora::services::Service;
 use tokio::sync::watch;
@@ -50,6 +51,7 @@ impl Service for ListenerService {
 /// Serves the admin address on the current runtime.
 pub(super) fn admin(
     socket: std::net::TcpListener,
+    tls: Option<Arc<SwappableTls>>,
     gateway: &Arc<Gateway>,
     live: &Arc<Live<Generation>>,
     draining: &Arc<AtomicBool>,
@@ -58,10 +60,5 @@ pub(super) fn admin(
     let operations =
         Operated { gateway: Arc::clone(gateway), live: Arc::clone(live), draining: Arc::clone(draining), address };
     let admin = Admin { operations: Arc::new(operations), metrics: Arc::clone(&gateway.shared.metrics) };
-    let socket = tokio::net::TcpListener::from_std(socket)?;
-    Ok(tokio::spawn(async move {
-        if let Err(error) = axum::serve(socket, router(admin)).await {
-            tracing::error!(%error, "the admin address is not served any more");
-        }
-    }))
+    super::admin::serve(socket, tls, router(admin))
 }

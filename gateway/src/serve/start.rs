@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use fhirwall_certs::server::SwappableTls;
 use thiserror::Error;
 use tokio::sync::watch as channel;
@@ -23,6 +24,7 @@ use crate::decisions::Decisions;
 use crate::forward::{Pools, keep_asking};
 use crate::generation::Generation;
 use crate::identify::keys::KnownKeys;
+use crate::listen::trusted::TrustedProxies;
 use crate::listen::{Bounds, InFlight, Listener};
 use crate::lockdown::Orders;
 use crate::proxy::Gateway;
@@ -73,19 +75,23 @@ pub fn prepare(path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Pre
     let first = live.current();
     let mut listeners = Vec::new();
     let mut swappable = Vec::new();
-    for (listener, tls) in gateway.listeners.iter().zip(&first.generation.listeners) {
+    let proxies = Arc::new(ArcSwap::from(Arc::clone(&first.generation.proxies)));
+    for (place, (listener, tls)) in gateway.listeners.iter().zip(&first.generation.listeners).enumerate() {
         let tls = Arc::new(SwappableTls::new(tls.clone()));
         swappable.push(Arc::clone(&tls));
         let application = Arc::clone(&journey) as Arc<dyn crate::listen::Application>;
         let bounds = bounds(&gateway.limits);
-        let listener_app = Arc::new(Listener::new(tls, application, bounds, Arc::clone(&shared.in_flight)));
-        listeners.push((listener_app, bind(listener.address)?));
+        let listening = Listener::new(tls, application, bounds, Arc::clone(&shared.in_flight)).at(place);
+        let listening = listening.behind(Arc::clone(&proxies));
+        listeners.push((Arc::new(listening), bind(listener.address)?));
     }
     let admin = bind(gateway.admin.address)?;
+    let admin_tls = first.generation.admin.clone().map(|tls| Arc::new(SwappableTls::new(tls)));
+    shared.metrics.label_partners(gateway.telemetry.partner_labels);
     shared.metrics.upstreams(observed_upstreams(&live));
     let trigger = reloader.watch(timing).map_err(StartError::Watch)?;
     let mut tasks = vec![
-        tokio::spawn(follow_generations(Arc::clone(&live), Arc::clone(&shared), swappable)),
+        tokio::spawn(follow_generations(Arc::clone(&live), Arc::clone(&shared), swappable, proxies, admin_tls.clone())),
         tokio::spawn(housekeeping(Arc::clone(&shared))),
         tokio::spawn(watch::keep_watch(Arc::clone(&live), Arc::clone(&shared))),
         tokio::spawn(health_of_upstreams(Arc::clone(&live), Arc::clone(&shared))),
@@ -103,6 +109,7 @@ pub fn prepare(path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Pre
         gateway: journey,
         listeners,
         admin,
+        admin_tls,
         trigger,
         draining: Arc::new(AtomicBool::new(false)),
         stop: channel::Sender::new(false),
@@ -142,12 +149,12 @@ fn shared(config: &Config, clock: Arc<dyn Clock>) -> Result<Shared, StartError> 
     let kept = gateway.state.dir.as_ref().unwrap_or(&gateway.audit.dir).to_path_buf();
     let embedded = EmbeddedState::kept_in(&kept, Arc::clone(&clock), Sizes::default());
     let embedded: Arc<dyn StateStore> = Arc::new(embedded.map_err(|source| StartError::State { dir: kept, source })?);
-    let redis = gateway
-        .state
-        .redis_url
-        .as_ref()
-        .map(|url| RedisState::new(url.reveal(), Arc::clone(&clock), RedisSettings::default()))
-        .transpose()?;
+    let ca = gateway.state.ca_file.as_ref();
+    let ca_pem =
+        ca.map(|path| std::fs::read(path).map_err(|source| StartError::Read { path: path.to_path_buf(), source }));
+    let settings = RedisSettings { ca_pem: ca_pem.transpose()?, ..RedisSettings::default() };
+    let redis = gateway.state.redis_url.as_ref();
+    let redis = redis.map(|url| RedisState::new(url.reveal(), Arc::clone(&clock), settings)).transpose()?;
     let state = match &redis {
         Some(redis) => Arc::clone(redis) as Arc<dyn StateStore>,
         None => Arc::clone(&embedded),
@@ -218,6 +225,8 @@ fn limits(config: &Config) -> Limits {
         address: rate(own.address.requests_per_second.get()),
         user_concurrent: own.user.concurrent_requests.get(),
         user_patients_per_hour: own.user.distinct_patients_per_hour.get(),
+        address_failures_per_minute: own.address.failures_per_minute.get(),
+        concurrent: own.concurrent_requests.get(),
         in_flight_bytes: own.inflight_bytes.0,
         partner,
         partners,
@@ -271,6 +280,12 @@ fn fixed(first: &config::Gateway, now: &config::Gateway) -> Result<(), String> {
     if addresses(first) != addresses(now) {
         return Err("the addresses of listeners change only with a restart".to_owned());
     }
+    if first.admin.tls.is_some() != now.admin.tls.is_some() {
+        return Err("whether the admin address speaks TLS changes only with a restart".to_owned());
+    }
+    if first.state != now.state {
+        return Err("where state is kept or shared changes only with a restart".to_owned());
+    }
     if first.audit.dir != now.audit.dir || first.keys.audit_signing_file != now.keys.audit_signing_file {
         return Err("the audit directory and its key change only with a restart".to_owned());
     }
@@ -293,7 +308,13 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Carries each new generation to what is not asked on every request: TLS settings and limits.
-async fn follow_generations(live: Arc<Live<Generation>>, shared: Arc<Shared>, listeners: Vec<Arc<SwappableTls>>) {
+async fn follow_generations(
+    live: Arc<Live<Generation>>,
+    shared: Arc<Shared>,
+    listeners: Vec<Arc<SwappableTls>>,
+    proxies: Arc<ArcSwap<TrustedProxies>>,
+    admin: Option<Arc<SwappableTls>>,
+) {
     let mut status = live.subscribe();
     let mut serving = live.current().number;
     shared.metrics.config(serving, "ok");
@@ -307,8 +328,13 @@ async fn follow_generations(live: Arc<Live<Generation>>, shared: Arc<Shared>, li
         for (listener, tls) in listeners.iter().zip(&current.generation.listeners) {
             listener.swap(tls.clone());
         }
+        proxies.store(Arc::clone(&current.generation.proxies));
+        if let (Some(admin), Some(tls)) = (&admin, &current.generation.admin) {
+            admin.swap(tls.clone());
+        }
         shared.admission.reload(limits(&current.generation.config));
         shared.behaviour.reload(behaviour::settings(&current.generation.config.gateway.risk));
+        shared.metrics.label_partners(current.generation.config.gateway.telemetry.partner_labels);
         shared.metrics.config(serving, "ok");
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_lc_rs::digest::{SHA256, digest};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, RedisResult, Script};
+use redis::{Client, RedisResult, Script, TlsCertificates};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
@@ -42,6 +42,8 @@ pub struct RedisSettings {
     pub copy_good_for: Duration,
     /// For so long a store that came up empty answers no replay question: as long as what may be used once lives.
     pub quarantine: Duration,
+    /// The authorities that may vouch for the server, PEM; without it, the system's roots.
+    pub ca_pem: Option<Vec<u8>>,
 }
 
 impl Default for RedisSettings {
@@ -51,6 +53,7 @@ impl Default for RedisSettings {
             patience: Duration::from_millis(250),
             copy_good_for: Duration::from_secs(60),
             quarantine: Duration::from_secs(60),
+            ca_pem: None,
         }
     }
 }
@@ -131,7 +134,13 @@ return 0";
 impl RedisState {
     /// Connects when first used; a server that is away is no error here.
     pub fn new(url: &str, clock: Arc<dyn Clock>, settings: RedisSettings) -> Result<Arc<Self>, InvalidRedisUrl> {
-        let client = Client::open(url).map_err(|_| InvalidRedisUrl)?;
+        let client = match (&settings.ca_pem, url.starts_with("rediss://")) {
+            (Some(ca), true) => {
+                Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert: Some(ca.clone()) })
+            }
+            (Some(_) | None, _) => Client::open(url),
+        };
+        let client = client.map_err(|_| InvalidRedisUrl)?;
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(1)
             .set_max_delay(Duration::from_millis(100))

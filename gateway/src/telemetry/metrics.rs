@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -11,8 +13,8 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
 use thiserror::Error;
 
-/// Partners beyond this many are counted as `other`: a label's cardinality is bounded.
-const MAX_PARTNERS: usize = 200;
+/// Partners beyond this many are counted as `other`, unless told otherwise: a label's cardinality is bounded.
+const MAX_PARTNERS: usize = 100;
 /// Upper bounds of the duration histograms, in seconds.
 const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -47,6 +49,7 @@ pub struct Metrics {
     config_reloads: Counter<u64>,
     certificate_expiry: Gauge<f64>,
     partners: Mutex<HashSet<String>>,
+    max_partners: AtomicUsize,
 }
 
 impl fmt::Debug for Metrics {
@@ -96,6 +99,7 @@ impl Metrics {
             config_reloads: count("fhirwall_config_reloads"),
             certificate_expiry: meter.f64_gauge("fhirwall_certificate_expiry_seconds").build(),
             partners: Mutex::new(HashSet::new()),
+            max_partners: AtomicUsize::new(MAX_PARTNERS),
             registry,
             provider: provider.clone(),
         };
@@ -103,6 +107,11 @@ impl Metrics {
         build.record(1, &[KeyValue::new("version", env!("CARGO_PKG_VERSION"))]);
         metrics.audit_chain_breaks.add(0, &[]);
         Ok(metrics)
+    }
+
+    /// Gives so many partners a label of their own. Who has one keeps it: a series that stops would look like an outage.
+    pub fn label_partners(&self, most: NonZeroU32) {
+        self.max_partners.store(usize::try_from(most.get()).unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
     /// Shows the health of the EHRs' URLs, as `read` tells it whenever metrics are read: endpoint, place in
@@ -116,7 +125,7 @@ impl Metrics {
         };
         // The provider keeps the callback; the instrument itself is only a handle.
         let meter = self.provider.meter("fhirwall");
-        drop(meter.u64_observable_gauge("fhirwall_upstream_healthy").with_callback(observe).build());
+        let _handle = meter.u64_observable_gauge("fhirwall_upstream_healthy").with_callback(observe).build();
     }
 
     /// The exposition text for `/metrics`.
@@ -131,7 +140,7 @@ impl Metrics {
         if known.contains(partner) {
             return partner.to_owned();
         }
-        if known.len() >= MAX_PARTNERS {
+        if known.len() >= self.max_partners.load(Ordering::Relaxed) {
             return "other".to_owned();
         }
         known.insert(partner.to_owned());
@@ -266,10 +275,14 @@ mod tests {
     #[test]
     fn partners_beyond_the_bound_are_counted_as_other() {
         let metrics = Metrics::new().unwrap();
-        for n in 0..MAX_PARTNERS {
+        let few = NonZeroU32::new(3).unwrap();
+        metrics.label_partners(few);
+        for n in 0..few.get() {
             assert_eq!(metrics.partner(&format!("p{n}")), format!("p{n}"));
         }
         assert_eq!(metrics.partner("one-more"), "other");
         assert_eq!(metrics.partner("p0"), "p0");
+        metrics.label_partners(NonZeroU32::new(4).unwrap());
+        assert_eq!(metrics.partner("one-more"), "one-more");
     }
 }
