@@ -2,7 +2,7 @@
 //!
 //! `cargo test -p fhirwall-policy --test surface -- --nocapture` prints it. A new interaction does not compile until it is
 //! named here, and fails the test until it has a row; a changed verdict no longer matches `surface.snap`.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests may stop at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -137,8 +137,12 @@ fn interaction(method: &str, target: &str) -> Interaction {
     interpret(&parts).unwrap_or_else(|error| panic!("{method} {target}: {error}"))
 }
 
+/// A kind of caller: basis, style, purpose, scope, user, and what the patient's consents say to it.
+type CallerKind =
+    (&'static str, Part2Basis, Redaction, PurposeOfUse, &'static str, Option<&'static str>, ConsentOutcomeKind);
+
 /// Who asks: the kinds of callers that there are.
-const CALLERS: &[(&str, Part2Basis, Redaction, PurposeOfUse, &str, Option<&str>, ConsentOutcomeKind)] = &[
+const CALLERS: &[CallerKind] = &[
     (
         "patient",
         Part2Basis::Patient,

@@ -17,7 +17,7 @@ use fhirwall::demo::apps::App;
 use fhirwall::demo::world::{Neighbours, World};
 use http::Method;
 
-const WARM_UP: usize = 600;
+const WARM_UP: usize = 300;
 
 struct Kind {
     name: &'static str,
@@ -134,7 +134,7 @@ async fn ask(world: &World, app: &App, token: &str, kind: &Kind, hidden: bool) -
     let started = Instant::now();
     let reply = app.client.send(kind.method.clone(), &url, &headers, body).await.unwrap();
     let took = started.elapsed();
-    if let (true, Some(id)) = (kind.condition.is_some(), reply.json()["id"].as_str()) {
+    if let (true, Some(id)) = (kind.condition.is_some(), reply.json().get("id").and_then(serde_json::Value::as_str)) {
         world.ehr.delete("Observation", id);
     }
     (took, reply.status.as_u16())
@@ -166,10 +166,8 @@ fn kolmogorov_smirnov(a: &[f64], b: &[f64]) -> (f64, f64) {
     let d = a.iter().chain(&b).map(|t| (below(&a, *t) - below(&b, *t)).abs()).fold(0.0, f64::max);
     let effective = (a.len() as f64 * b.len() as f64 / (a.len() + b.len()) as f64).sqrt();
     let lambda = (effective + 0.12 + 0.11 / effective) * d;
-    let p: f64 = (1..=100)
-        .map(|k| f64::from(k))
-        .map(|k| 2.0 * (-1.0_f64).powf(k - 1.0) * (-2.0 * k * k * lambda * lambda).exp())
-        .sum();
+    let p: f64 =
+        (1..=100).map(f64::from).map(|k| 2.0 * (-1.0_f64).powf(k - 1.0) * (-2.0 * k * k * lambda * lambda).exp()).sum();
     (d, if lambda < 0.2 { 1.0 } else { p.clamp(0.0, 1.0) })
 }
 
