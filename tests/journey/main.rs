@@ -12,6 +12,7 @@
 mod alerts;
 mod attacks;
 mod bundles;
+mod certificates;
 mod changes;
 mod doors;
 mod hidden;

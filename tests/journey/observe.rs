@@ -84,7 +84,7 @@ impl Stage {
         }
     }
 
-    async fn ask(&self, line: &str) -> Reply {
+    async fn asks(&self, line: &str) -> Reply {
         let (app, below) = line.split_once(' ').unwrap();
         let app = self.app(app);
         app.client.get(&self.url(below), &app.token).await.expect("an answer")
@@ -127,7 +127,7 @@ async fn both_modes_come_to_the_same_decisions_in_the_record() {
     observing.protect();
     let mut differ = 0;
     for line in READS {
-        let (enforced, observed) = (enforcing.ask(line).await, observing.ask(line).await);
+        let (enforced, observed) = (enforcing.asks(line).await, observing.asks(line).await);
         let (first, second) = (enforcing.record(&enforced), observing.record(&observed));
         assert_eq!(decision(&first), decision(&second), "{line}: {first} {second}");
         assert_eq!(first.get("mode"), None, "{line}");
@@ -155,7 +155,7 @@ async fn a_trial_run_changes_no_answer_but_where_part_2_forbids() {
     stage.protect();
     let ehr = stage.neighbours().behind_the_gateway().unwrap();
     for line in READS.iter().take_while(|line| !line.contains("_has")) {
-        let reply = stage.ask(line).await;
+        let reply = stage.asks(line).await;
         let below = line.split_once(' ').unwrap().1;
         let own = ehr.get(&format!("{}{below}", stage.neighbours().ehr.base_url()), "").await.unwrap();
         assert_eq!(own.status, 200, "{line}");

@@ -8,7 +8,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::Stage;
 
-fn client(stage: &Stage, version: &'static rustls::SupportedProtocolVersion, alpn: &[u8]) -> rustls::ClientConfig {
+pub(crate) fn client(
+    stage: &Stage,
+    version: &'static rustls::SupportedProtocolVersion,
+    alpn: &[u8],
+) -> rustls::ClientConfig {
     let app = &stage.neighbours().treatment;
     let demo: serde_json::Value =
         serde_json::from_slice(&std::fs::read(stage.neighbours().dir().join("demo.json")).unwrap()).unwrap();
@@ -29,7 +33,7 @@ fn client(stage: &Stage, version: &'static rustls::SupportedProtocolVersion, alp
     config
 }
 
-async fn connect(
+pub(crate) async fn connect(
     stage: &Stage,
     config: rustls::ClientConfig,
 ) -> std::io::Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
