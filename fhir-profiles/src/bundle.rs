@@ -1,8 +1,12 @@
 //! Request Bundles: a batch or transaction as its entries, each the interaction it would be alone (R4 http.html#transaction).
 //!
 //! Refused: any other Bundle type, a batch inside an entry, a foreign absolute URL, JSON with two readings, a resource that
-//! contradicts its own request, references to entries that are not there. Conditional references (`Patient?identifier=…`
-//! inside a resource) are refused too: they are searches that no entry owns.
+//! contradicts its own request, references to entries that are not there, an entry of a transaction under the name of
+//! something else. Conditional references (`Patient?identifier=…` inside a resource) stand in transactions alone, where R4
+//! has them, each as the search that it is.
+
+mod parameters;
+mod references;
 
 use core::fmt;
 
@@ -13,6 +17,10 @@ use serde_json::value::RawValue;
 use crate::ids::{InstanceId, LogicalId, ResourceType};
 use crate::interaction::{Interaction, ParseError, RequestParts, interpret};
 use crate::json;
+use crate::operation::Operation;
+
+pub(crate) use parameters::parameters;
+pub use references::{ConditionalReference, resolved};
 
 /// More entries than this are refused whole.
 pub const MAX_ENTRIES: usize = 500;
@@ -29,6 +37,8 @@ pub struct Entry {
     pub if_none_match: Option<Box<str>>,
     /// The resource as sent, to the byte.
     pub resource: Option<Box<str>>,
+    /// The searches that stand in the resource instead of references; in a transaction alone.
+    pub searches: Vec<ConditionalReference>,
 }
 
 /// Resources are PHI: they do not print.
@@ -81,12 +91,23 @@ pub fn parse(body: &[u8], base: &str) -> Result<Interaction, ParseError> {
     if bundle.entry.len() > MAX_ENTRIES {
         return Err(ParseError::TooManyParameters);
     }
-    let entries: Vec<Entry> = bundle.entry.into_iter().map(|raw| entry(raw, base)).collect();
+    let mut entries: Vec<Entry> = bundle.entry.into_iter().map(|raw| entry(raw, base)).collect();
     match bundle.kind.as_str() {
-        "batch" => Ok(Interaction::Batch { entries }),
+        "batch" => {
+            for entry in &mut entries {
+                if entry.resource.as_deref().is_some_and(references::has_conditional) {
+                    entry.request = Err(ParseError::UnsupportedInteraction);
+                }
+            }
+            Ok(Interaction::Batch { entries })
+        }
         "transaction" => {
-            for entry in &entries {
-                entry.request.as_ref().map_err(|error| *error)?;
+            for entry in &mut entries {
+                let request = entry.request.as_ref().map_err(|error| *error)?;
+                names_itself(entry.full_url.as_deref(), request, base)?;
+                if let Some(resource) = &entry.resource {
+                    entry.searches = references::conditional(resource, base)?;
+                }
             }
             no_instance_is_written_twice(&entries)?;
             every_urn_is_an_entry(&entries)?;
@@ -107,7 +128,7 @@ fn entry(raw: RawEntry, base: &str) -> Entry {
         }
         _ => Err(ParseError::MalformedBundle),
     };
-    Entry { full_url: raw.full_url, request, if_match, if_none_match, resource }
+    Entry { full_url: raw.full_url, request, if_match, if_none_match, resource, searches: Vec::new() }
 }
 
 /// The interaction that the entry would be as a request of its own.
@@ -167,6 +188,8 @@ fn fits(interaction: &Interaction, resource: Option<&str>) -> Result<(), ParseEr
         Interaction::Patch { .. } | Interaction::ConditionalPatch { .. } => {
             return Err(ParseError::UnsupportedInteraction);
         }
+        // An export is answered later and elsewhere; an entry is answered in its place.
+        Interaction::Operation { operation: Operation::Export, .. } => return Err(ParseError::UnsupportedInteraction),
         Interaction::Operation { .. } => return Ok(()),
         Interaction::Batch { .. } | Interaction::Transaction { .. } => return Err(ParseError::NestedBundle),
         Interaction::Capabilities
@@ -197,9 +220,6 @@ fn fits(interaction: &Interaction, resource: Option<&str>) -> Result<(), ParseEr
     {
         return Err(ParseError::NestedBundle);
     }
-    if resource.is_some_and(|text| references(text).iter().any(|reference| is_conditional(reference))) {
-        return Err(ParseError::UnsupportedInteraction);
-    }
     Ok(())
 }
 
@@ -212,36 +232,16 @@ struct Head {
     kind: Option<Value>,
 }
 
-/// Every `reference` string at any depth.
-fn references(resource: &str) -> Vec<String> {
-    fn collect(value: &Value, found: &mut Vec<String>) {
-        match value {
-            Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
-            Value::Object(members) => {
-                for (name, member) in members {
-                    match member {
-                        Value::String(text) if name == "reference" => found.push(text.clone()),
-                        Value::Null
-                        | Value::Bool(_)
-                        | Value::Number(_)
-                        | Value::String(_)
-                        | Value::Array(_)
-                        | Value::Object(_) => collect(member, found),
-                    }
-                }
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
+/// The `fullUrl` of an entry of a transaction is a name for it within the Bundle (`urn:`), or its own URL here. Under
+/// another record's name, references to that record would be taken for references to the entry.
+fn names_itself(full_url: Option<&str>, request: &Interaction, base: &str) -> Result<(), ParseError> {
+    let Some(url) = full_url.filter(|url| !url.starts_with("urn:")) else { return Ok(()) };
+    let own = request.instance().filter(|_| !base.is_empty());
+    if own.is_some_and(|own| url.strip_prefix(base) == Some(&format!("/{}", own.relative()))) {
+        Ok(())
+    } else {
+        Err(ParseError::MalformedBundle)
     }
-    let mut found = Vec::new();
-    if let Ok(value) = serde_json::from_str(resource) {
-        collect(&value, &mut found);
-    }
-    found
-}
-
-fn is_conditional(reference: &str) -> bool {
-    reference.split_once('?').is_some_and(|(kind, _)| kind.parse::<ResourceType>().is_ok())
 }
 
 /// R4 http.html#trules: the identities that a transaction writes may not overlap.
@@ -270,7 +270,7 @@ fn every_urn_is_an_entry(entries: &[Entry]) -> Result<(), ParseError> {
     let dangling =
         |reference: &String| reference.starts_with("urn:") && urls.binary_search(&reference.as_str()).is_err();
     let resources = entries.iter().filter_map(|entry| entry.resource.as_deref());
-    if resources.flat_map(references).any(|reference| dangling(&reference)) {
+    if resources.flat_map(references::all).any(|reference| dangling(&reference)) {
         return Err(ParseError::MalformedBundle);
     }
     Ok(())
@@ -281,7 +281,8 @@ fn every_urn_is_an_entry(entries: &[Entry]) -> Result<(), ParseError> {
 pub fn write(entries: &[Entry]) -> Option<String> {
     let mut written = Vec::with_capacity(entries.len());
     for entry in entries {
-        let upstream = entry.request.as_ref().ok()?.upstream()?;
+        // A search that came as a form has no place for its form in a Bundle.
+        let upstream = entry.request.as_ref().ok()?.upstream().filter(|upstream| upstream.form.is_none())?;
         let path = upstream.path.strip_prefix('/').unwrap_or(&upstream.path);
         let url = if upstream.query.is_empty() { path.to_owned() } else { format!("{path}?{}", upstream.query) };
         let mut request = serde_json::Map::new();
@@ -299,52 +300,6 @@ pub fn write(entries: &[Entry]) -> Option<String> {
     let entries = format!("[{}]", written.join(","));
     let entry = if written.is_empty() { None } else { Some(("entry", entries.as_str())) };
     Some(json::object([("resourceType", "\"Bundle\""), ("type", "\"transaction\"")].into_iter().chain(entry)))
-}
-
-/// The single primitive values of a `Parameters` resource, as text. Resources, parts and complex types are refused.
-pub(crate) fn parameters(body: &[u8]) -> Result<Vec<(String, String)>, ParseError> {
-    let body = json::parse(body).map_err(|_| ParseError::MalformedBundle)?;
-    let Value::Object(body) = body else { return Err(ParseError::MalformedBundle) };
-    if body.get("resourceType").and_then(Value::as_str) != Some("Parameters") {
-        return Err(ParseError::MalformedBundle);
-    }
-    let empty = Vec::new();
-    let list = match body.get("parameter") {
-        None => &empty,
-        Some(Value::Array(list)) => list,
-        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
-            return Err(ParseError::MalformedBundle);
-        }
-    };
-    list.iter().map(parameter).collect()
-}
-
-fn parameter(item: &Value) -> Result<(String, String), ParseError> {
-    let Value::Object(members) = item else { return Err(ParseError::MalformedBundle) };
-    let name = members.get("name").and_then(Value::as_str).ok_or(ParseError::MalformedBundle)?;
-    let mut values = members.iter().filter(|(member, _)| *member != "name");
-    let (Some((member, value)), None) = (values.next(), values.next()) else {
-        return Err(ParseError::UnsupportedOperationParameter);
-    };
-    let text = match value {
-        Value::String(text) if !text.trim().is_empty() && !text.contains(char::is_control) => text.clone(),
-        Value::Bool(flag) => flag.to_string(),
-        Value::Number(number) => number.to_string(),
-        Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_) => {
-            return Err(ParseError::UnsupportedOperationParameter);
-        }
-    };
-    if member.starts_with("value") {
-        Ok((name.to_owned(), text))
-    } else {
-        Err(ParseError::UnsupportedOperationParameter)
-    }
-}
-
-/// The id that a reference inside a transaction gets from the entry with this `fullUrl`, where the entry names one.
-pub fn instance_of(entries: &[Entry], full_url: &str) -> Option<InstanceId> {
-    let entry = entries.iter().find(|entry| entry.full_url.as_deref() == Some(full_url))?;
-    entry.request.as_ref().ok()?.instance()
 }
 
 /// The version in `W/"v"` or `"v"`; nothing else is an R4 version tag.

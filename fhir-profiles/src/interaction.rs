@@ -11,6 +11,7 @@ mod upstream;
 
 pub use error::{Class, ParseError};
 pub(crate) use format::format_parameter;
+pub(crate) use parse::condition;
 pub use parse::interpret;
 pub use touched::{Access, Path, Touched};
 pub use upstream::{Method, Upstream};

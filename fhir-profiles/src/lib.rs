@@ -19,3 +19,4 @@ pub mod present;
 pub mod preserve;
 pub mod reference;
 pub mod search;
+pub mod stated;

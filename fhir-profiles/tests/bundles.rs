@@ -127,10 +127,17 @@ fn a_resource_belongs_to_its_request() {
 }
 
 #[test]
-fn conditional_references_are_refused() {
+fn conditional_references_are_searches_of_a_transaction() {
     let mut conditional = observation();
     conditional["performer"] = json!([{"reference": "Practitioner?identifier=x"}]);
     assert_eq!(alone(&with("POST", "Observation", conditional)), Err(ParseError::UnsupportedInteraction));
+    let mut conditional = observation();
+    conditional["performer"] = json!([{"reference": "Practitioner?identifier=x"}]);
+    let transaction = of_type("transaction", &json!([with("POST", "Observation", conditional)])).unwrap();
+    let touched = transaction.touched();
+    let practitioner = touched.iter().find(|fact| fact.kind.as_str() == "Practitioner").unwrap();
+    assert_eq!(practitioner.access, Access::Search);
+    assert_eq!(entries(&transaction)[0].searches.len(), 1);
     let mut canonical = observation();
     canonical["extension"] = json!([{"url": "http://x?y", "valueUri": "http://x?y=z"}]);
     assert!(alone(&with("POST", "Observation", canonical)).is_ok());
@@ -193,6 +200,20 @@ fn a_transaction_writes_no_instance_twice_and_refers_to_its_own_entries() {
     assert!(of_type("transaction", &json!([patient, child])).is_ok());
     assert_eq!(of_type("transaction", &json!([child])), Err(ParseError::MalformedBundle));
     assert_eq!(of_type("transaction", &json!([patient, patient])), Err(ParseError::MalformedBundle));
+}
+
+#[test]
+fn an_entry_of_a_transaction_goes_by_its_own_name() {
+    let named = |url: &str| {
+        let mut entry = with("PUT", "Patient/A", json!({"resourceType": "Patient", "id": "A"}));
+        entry["fullUrl"] = json!(url);
+        of_type("transaction", &json!([entry]))
+    };
+    assert!(named("urn:uuid:05efabf0-4be2-4561-91ce-51548425acb9").is_ok());
+    assert!(named(&format!("{BASE}/Patient/A")).is_ok());
+    for other in [format!("{BASE}/Patient/B"), "https://other/fhir/Patient/A".into(), "Patient/B".into()] {
+        assert_eq!(named(&other), Err(ParseError::MalformedBundle), "{other}");
+    }
 }
 
 #[test]

@@ -10,13 +10,15 @@ use fhir_profiles::ids::ResourceType;
 use fhir_profiles::interaction::{Access, Class, Interaction, ParseError, Path, RequestParts, interpret};
 use fhir_profiles::operation::Operation;
 use fhir_profiles::search::{Kind, definitions};
+use fhir_profiles::stated::RULES;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/fhir-coverage.md");
 
 #[test]
 fn the_document_says_what_the_code_does() {
     let rendered =
-        [head(), interactions(), parameters(), modifiers(), types(), operations(), bundles(), errors()].concat();
+        [head(), interactions(), parameters(), modifiers(), types(), stated(), operations(), bundles(), errors()]
+            .concat();
     if std::env::var_os("FHIRWALL_UPDATE").is_some() {
         std::fs::write(DOCUMENT, &rendered).unwrap();
     }
@@ -249,6 +251,22 @@ fn types() -> String {
             others.join(", "),
         )
         .unwrap();
+    }
+    out.push('\n');
+    out
+}
+
+fn stated() -> String {
+    let mut out = String::from(
+        "## Types with a rule of their own\n\nBeside scope, compartment, label and consent.\n\n\
+         | type | rule | shown by |\n|---|---|---|\n",
+    );
+    for rule in RULES {
+        assert!(rule.kind.parse::<ResourceType>().is_ok(), "{}", rule.kind);
+        let (file, test) = rule.shown_by.split_once(": ").unwrap();
+        let tests = std::fs::read_to_string(format!("{}/../{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        assert!(tests.contains(&format!("fn {test}(")), "no test {test} in {file}");
+        writeln!(out, "| {} | {} | `{test}` |", rule.kind, rule.says).unwrap();
     }
     out.push('\n');
     out

@@ -4,6 +4,7 @@
 //! bounds, before anything is decided on it.
 
 mod breaker;
+mod bulk;
 mod decode;
 mod health;
 mod pool;
@@ -25,8 +26,10 @@ use rustls::ClientConfig;
 use tokio::time::timeout_at;
 
 use crate::admit::{Admission, BytesInFlight};
+
 use crate::clock::{Clock, SystemClock};
 pub use breaker::{FAILURES, FIRST_REST, LONGEST_REST};
+pub use bulk::{BulkFile, JobStatus};
 pub use health::keep_asking;
 pub use pool::{Pool, Pools, Standing};
 use retry::Ended;

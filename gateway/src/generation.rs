@@ -23,6 +23,7 @@ use crate::identify::Identifier;
 use crate::identify::dpop::Nonces;
 use crate::links::Sealer;
 use crate::listen::trusted::TrustedProxies;
+use crate::offers::Offers;
 use crate::prove::{self, Stamp};
 use crate::resolve::Resolver;
 use crate::schedule::Schedule;
@@ -71,6 +72,7 @@ pub struct Endpoint {
     /// The authorization server below `{base_url}/auth/`, in front and broker mode.
     pub auth: Option<AuthServer>,
     pub resolver: Resolver,
+    pub offers: Offers,
     pub schedule: Schedule,
     /// The EHR can leave out of a search what carries a label.
     pub honours_security_not: bool,
@@ -202,6 +204,7 @@ fn endpoint(one: &config::Endpoint, gateway: &config::Gateway, shared: &Shared) 
         authority,
         consents: Arc::new(FetchedConsents::new(fetch, &facts_bases, consents)),
         resolver: Resolver::new(Arc::clone(&upstream), Arc::clone(&shared.clock)),
+        offers: Offers::new(Arc::clone(&upstream), Arc::clone(&shared.clock)),
         upstream,
         schedule: Schedule::default(),
         honours_security_not: one.upstream.security_not,

@@ -9,6 +9,7 @@ use std::fmt;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
@@ -115,12 +116,7 @@ impl Sealer {
 
     /// The token of a page link.
     pub fn seal(&self, page: &Page) -> Result<String, InvalidLink> {
-        let key = self.0.first().ok_or(InvalidLink)?;
-        let mut sealed = serde_json::to_vec(page).map_err(|_| InvalidLink)?;
-        let nonce = key.seal_in_place_append_tag(Aad::from(CONTEXT), &mut sealed).map_err(|_| InvalidLink)?;
-        let mut token = nonce.as_ref().to_vec();
-        token.append(&mut sealed);
-        Ok(URL_SAFE_NO_PAD.encode(token))
+        self.seal_as(CONTEXT, page)
     }
 
     /// Opens a token for this caller at this time.
@@ -132,15 +128,30 @@ impl Sealer {
         endpoint: &str,
         now: OffsetDateTime,
     ) -> Result<Page, InvalidLink> {
+        let page: Page = self.open_as(CONTEXT, token)?;
+        let theirs = page.client_id == client_id && page.subject == subject && page.endpoint == endpoint;
+        if theirs && now.unix_timestamp() < page.expires { Ok(page) } else { Err(InvalidLink) }
+    }
+
+    /// A token that opens in the same context alone.
+    pub(crate) fn seal_as(&self, context: &[u8], value: &impl Serialize) -> Result<String, InvalidLink> {
+        let key = self.0.first().ok_or(InvalidLink)?;
+        let mut sealed = serde_json::to_vec(value).map_err(|_| InvalidLink)?;
+        let nonce = key.seal_in_place_append_tag(Aad::from(context), &mut sealed).map_err(|_| InvalidLink)?;
+        let mut token = nonce.as_ref().to_vec();
+        token.append(&mut sealed);
+        Ok(URL_SAFE_NO_PAD.encode(token))
+    }
+
+    /// What a token of this context holds. Whose it is, and how long it holds, is for the caller to see to.
+    pub(crate) fn open_as<T: DeserializeOwned>(&self, context: &[u8], token: &str) -> Result<T, InvalidLink> {
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| InvalidLink)?;
         let (nonce, sealed) = bytes.split_at_checked(NONCE_BYTES).ok_or(InvalidLink)?;
         for key in &self.0 {
             let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| InvalidLink)?;
             let mut sealed = sealed.to_vec();
-            let Ok(plain) = key.open_in_place(nonce, Aad::from(CONTEXT), &mut sealed) else { continue };
-            let page: Page = serde_json::from_slice(plain).map_err(|_| InvalidLink)?;
-            let theirs = page.client_id == client_id && page.subject == subject && page.endpoint == endpoint;
-            return if theirs && now.unix_timestamp() < page.expires { Ok(page) } else { Err(InvalidLink) };
+            let Ok(plain) = key.open_in_place(nonce, Aad::from(context), &mut sealed) else { continue };
+            return serde_json::from_slice(plain).map_err(|_| InvalidLink);
         }
         Err(InvalidLink)
     }

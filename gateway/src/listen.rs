@@ -102,15 +102,29 @@ pub struct Request {
     pub body: Bytes,
 }
 
-/// What goes back. The body is whole before its first byte is sent.
+/// What goes back. The body is whole before its first byte is sent, unless the rest of it is made while it is sent.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// What follows the body.
+    pub rest: Option<Box<dyn Pieces>>,
     /// To be told how the sending ended.
     pub ending: Option<Box<dyn Ending>>,
 }
+
+/// The rest of a long answer, piece by piece.
+#[async_trait]
+pub trait Pieces: Send + fmt::Debug {
+    /// The next piece, ready to be sent; `None` at the end. When it breaks, so does the answer: nobody may take what was
+    /// sent for the whole.
+    async fn next(&mut self) -> Option<Result<Bytes, Broken>>;
+}
+
+/// A long answer cannot be finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken;
 
 /// Is told once how the sending of an answer ended.
 pub trait Ending: Send + fmt::Debug {

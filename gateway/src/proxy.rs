@@ -2,6 +2,7 @@
 
 mod batch;
 mod brought;
+mod export;
 mod history;
 mod image;
 mod observe;
@@ -13,6 +14,7 @@ mod record;
 mod refill;
 mod risk;
 mod served;
+mod transaction;
 mod write;
 mod written;
 
@@ -22,6 +24,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use fhir_profiles::interaction::Interaction;
 use fhirwall_policy::decide::Risk;
+use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
 use fhirwall_policy::subject::Subject;
 use http::Method;
@@ -30,7 +33,7 @@ use time::OffsetDateTime;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::admit::{Admitted, Effort, as_one_request};
+use crate::admit::{Admitted, Effort, RouteClass, as_one_request};
 use crate::audit::{AuditUnavailable, Record};
 use crate::config::Serves;
 use crate::forward::UpstreamFailure;
@@ -42,7 +45,7 @@ use crate::listen::front::FrontRefusal;
 use crate::listen::{Answer, Application, Connection, Request};
 use crate::redact::{Account, Stage};
 use crate::refusal::{Refusal, base_headers};
-use crate::reload::Live;
+use crate::reload::{Live, Numbered};
 use crate::shared::Shared;
 use crate::smart::broker::patients::NamedPatients;
 use crate::smart::request::AuthRequest;
@@ -75,7 +78,9 @@ impl Application for Gateway {
             now: self.shared.clock.now(),
             started: Instant::now(),
             journal: Journal::new(Uuid::now_v7(), connection, generation.config.gateway.mode),
+            numbered: &numbered,
             generation,
+            place: None,
         };
         let span = tracing::info_span!("request", decision = %journey.journal.decision);
         as_one_request(async {
@@ -105,11 +110,15 @@ impl Gateway {
 
 /// One request on its way through the stages.
 struct Journey<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
+    /// Held on to by answers that outlive the journey.
+    numbered: &'a Arc<Numbered<Generation>>,
     generation: &'a Generation,
     now: OffsetDateTime,
     started: Instant,
     journal: Journal,
+    /// The place among the caller's requests at once, kept as long as the answer takes.
+    place: Option<Admitted>,
 }
 
 /// What the stages made of a request.
@@ -118,12 +127,14 @@ enum Outcome {
     Public(Answer),
     /// An answer to be recorded before it is sent.
     Disclosure(Answer),
+    /// A long answer, whose windows are recorded one by one; the first is.
+    Recorded(Answer),
 }
 
 impl Outcome {
     fn size(&self) -> usize {
         match self {
-            Self::Public(answer) | Self::Disclosure(answer) => answer.body.len(),
+            Self::Public(answer) | Self::Disclosure(answer) | Self::Recorded(answer) => answer.body.len(),
         }
     }
 }
@@ -170,10 +181,14 @@ impl<'a> Journey<'a> {
         let subject = self.stage("identify", self.identify(endpoint, connection, request, called)).await?;
         self.journal.subject(&subject);
         let interaction = self.measure("interpret", || interpret(endpoint, path, request))?;
+        let load = load_of(&interaction);
         let (interaction, position) = self.unseal(endpoint, &subject, interaction)?;
+        let (interaction, export) = self.open_export(endpoint, &subject, interaction)?;
         self.journal.interaction(&interaction);
-        let admitted = self.stage("admit", self.admit(&subject, &interaction)).await;
-        let _admitted = self.unless_observed(admitted)?;
+        // A look at a job is no new job; a further page is as dear as the search it belongs to.
+        let load = if export.is_some() { load } else { load_of(&interaction) };
+        let admitted = self.stage("admit", self.admit(&subject, load)).await;
+        self.place = self.unless_observed(admitted)?;
         let part2_locked = self.lockdowns(endpoint, &subject).await?;
         let risk = self.risk(&subject);
         let risk = self.unless_observed(risk)?.unwrap_or(Risk::High);
@@ -181,6 +196,12 @@ impl<'a> Journey<'a> {
         let brought = Brought::with(request)?;
         if let Interaction::Batch { entries } = &interaction {
             return self.batch(&visit, entries, &brought).await;
+        }
+        if let Interaction::Transaction { entries } = &interaction {
+            return self.transaction(&visit, entries, &brought).await;
+        }
+        if let Some(export) = export {
+            return self.export(&visit, &interaction, export, &brought).await;
         }
         self.carry_out(&visit, &interaction, position, &brought).await
     }
@@ -195,19 +216,27 @@ impl<'a> Journey<'a> {
     ) -> Result<Outcome, Refusal> {
         let decided = self.measure("decide", || self.decide(visit, interaction))?;
         let permit = self.decided(decided);
-        let stage = Stage {
-            generation: self.generation,
-            endpoint: visit.endpoint,
-            shared: self.shared,
-            permit: &permit,
-            now: self.now,
-            part2_locked: visit.part2_locked,
-            write: None,
-        };
+        let stage = self.stage_of(visit, &permit);
         if interaction.changes() {
             self.write(&stage, visit.subject, brought).await
         } else {
             self.read(&stage, visit.subject, interaction, position, brought).await
+        }
+    }
+
+    /// What an answer under this permit is judged in.
+    fn stage_of<'s>(&self, visit: &'s Visit<'_>, permit: &'s Permit) -> Stage<'s>
+    where
+        'a: 's,
+    {
+        Stage {
+            generation: self.generation,
+            endpoint: visit.endpoint,
+            shared: self.shared,
+            permit,
+            now: self.now,
+            part2_locked: visit.part2_locked,
+            write: None,
         }
     }
 
@@ -247,7 +276,7 @@ impl<'a> Journey<'a> {
             headers.remove(name);
         }
         headers.extend(head.headers);
-        let answer = Answer { status: head.status, headers, body, ending: None };
+        let answer = Answer { status: head.status, headers, body, rest: None, ending: None };
         Some(match head.extensions.get::<NamedPatients>() {
             Some(shown) => {
                 self.journal.shown(shown);
@@ -294,9 +323,9 @@ impl<'a> Journey<'a> {
         })
     }
 
-    async fn admit(&self, subject: &Subject, interaction: &Interaction) -> Result<Admitted, Refusal> {
-        let (class, entries) = served::route_class(interaction);
-        let admitted = self.shared.admission.before(subject, Effort::of(interaction), class, entries).await;
+    async fn admit(&self, subject: &Subject, load: Load) -> Result<Admitted, Refusal> {
+        let (effort, (class, entries)) = load;
+        let admitted = self.shared.admission.before(subject, effort, class, entries).await;
         admitted.map_err(|throttled| self.throttled(throttled))
     }
 
@@ -342,7 +371,7 @@ impl<'a> Journey<'a> {
     async fn conclude(&mut self, outcome: Result<Outcome, Refusal>) -> Ended {
         let took = self.started.elapsed();
         let answer = match outcome {
-            Ok(Outcome::Public(answer)) => {
+            Ok(Outcome::Public(answer) | Outcome::Recorded(answer)) => {
                 self.journal.count(self.shared, Ok(answer.status), took);
                 return Ended { answer, hidden: false };
             }
@@ -412,6 +441,13 @@ impl<'a> Journey<'a> {
         self.shared.metrics.stage(name, started.elapsed());
         done
     }
+}
+
+/// How long and how dear the work is.
+type Load = (Effort, (RouteClass, u32));
+
+fn load_of(interaction: &Interaction) -> Load {
+    (Effort::of(interaction), served::route_class(interaction))
 }
 
 fn failure(failure: UpstreamFailure) -> Refusal {

@@ -1,5 +1,6 @@
 //! Stage 7: give back only what the permit and the consents allow. What is not understood to its last byte is withheld.
 
+mod lines;
 mod observed;
 pub mod rows;
 pub mod versions;
@@ -27,6 +28,8 @@ use crate::generation::{Endpoint, Generation};
 use crate::refusal::Refusal;
 use crate::resolve::{Known, date};
 use crate::shared::Shared;
+
+pub use lines::ShownLines;
 
 /// What may be sent, and what the record says of it.
 #[derive(Debug)]
@@ -96,11 +99,16 @@ impl Stage<'_> {
     /// A refusal when the answer is not understood, or when a fact that the judgement needs is out of reach.
     pub async fn judge<'b>(&self, body: &'b [u8]) -> Result<Judged<'b>, Refusal> {
         let today = date(self.now);
-        let mut document = scan(body, &self.generation.limits, &self.endpoint.labeller, &today)
+        let document = scan(body, &self.generation.limits, &self.endpoint.labeller, &today)
             .map_err(|_| Refusal::from(Reason::UpstreamUnintelligible))?;
+        self.judge_all(vec![document]).await?.pop().ok_or_else(|| Refusal::from(Reason::UpstreamUnintelligible))
+    }
+
+    /// Judges documents that belong together: what they refer to, and the consents of their patients, are looked up once.
+    async fn judge_all<'b>(&self, mut documents: Vec<Document<'b>>) -> Result<Vec<Judged<'b>>, Refusal> {
         let bases: Vec<&str> = self.endpoint.facts.bases.iter().map(String::as_str).collect();
-        let known = self.resolve(&mut document, &bases).await;
-        let (consents, lacks) = match self.consents(&document, &bases).await {
+        let known = self.resolve(&mut documents, &bases).await;
+        let (consents, lacks) = match self.consents(&documents, &bases).await {
             Ok(consents) => (consents, None),
             // Without consents no Part 2 record rests on one: what must not be seen stays out.
             Err(refusal) if self.observing() => (Consents::new(), Some(refusal)),
@@ -116,8 +124,11 @@ impl Stage<'_> {
             write: self.write,
             observing: self.observing(),
         };
-        let verdicts = judgement.judge(&document);
-        Ok(Judged { document, verdicts, lacks })
+        let judged = documents.into_iter().map(|document| {
+            let verdicts = judgement.judge(&document);
+            Judged { document, verdicts, lacks: lacks.clone() }
+        });
+        Ok(judged.collect())
     }
 
     /// Writes what may be seen of a judged answer. `link` makes a client's link of an upstream's, by relation and URL.
@@ -172,22 +183,27 @@ impl Stage<'_> {
     }
 
     /// Looks up what the answer refers to, and lets labels spread from there into it.
-    async fn resolve(&self, document: &mut Document<'_>, bases: &[&str]) -> HashMap<InstanceId, Known> {
-        let mut wanted = references_to_resolve(document, bases);
-        wanted.extend(document.label_sources());
-        let binaries = document.binaries();
-        if wanted.is_empty() && binaries.is_empty() {
+    async fn resolve(&self, documents: &mut [Document<'_>], bases: &[&str]) -> HashMap<InstanceId, Known> {
+        let mut wanted = HashSet::new();
+        for document in &*documents {
+            wanted.extend(references_to_resolve(document, bases));
+            wanted.extend(document.label_sources());
+        }
+        if wanted.is_empty() && documents.iter().all(|document| document.binaries().is_empty()) {
             return Default::default();
         }
         let fetches = self.generation.config.gateway.limits.fetches_per_request.get();
         let limits = &self.generation.limits;
         let known = self.endpoint.resolver.resolve(&wanted, &self.endpoint.labeller, limits, fetches).await;
-        let owned = self.owned(document, &binaries, &known, bases).await;
-        document.take_over(&|instance| match (owned.get(instance), known.get(instance)) {
-            (Some(labels), _) => *labels,
-            (None, Some(Known::Facts(facts))) => facts.labels,
-            (None, Some(Known::Missing) | None) => LabelSet::EMPTY,
-        });
+        for document in documents {
+            let binaries = document.binaries();
+            let owned = self.owned(document, &binaries, &known, bases).await;
+            document.take_over(&|instance| match (owned.get(instance), known.get(instance)) {
+                (Some(labels), _) => *labels,
+                (None, Some(Known::Facts(facts))) => facts.labels,
+                (None, Some(Known::Missing) | None) => LabelSet::EMPTY,
+            });
+        }
         known
     }
 
@@ -227,12 +243,12 @@ impl Stage<'_> {
 
     /// The consents of every patient in the answer, labelled or not, so that neither time nor an outage tells who has
     /// a labelled record.
-    async fn consents(&self, document: &Document<'_>, bases: &[&str]) -> Result<Consents, Refusal> {
+    async fn consents(&self, documents: &[Document<'_>], bases: &[&str]) -> Result<Consents, Refusal> {
         if !self.permit.needs_consents() {
             return Ok(Consents::new());
         }
-        let patients: HashSet<&LogicalId> =
-            document.resources().iter().flat_map(|facts| patients_of(facts, bases)).collect();
+        let resources = documents.iter().flat_map(|document| document.resources());
+        let patients: HashSet<&LogicalId> = resources.flat_map(|facts| patients_of(facts, bases)).collect();
         if patients.is_empty() {
             return Ok(Consents::new());
         }

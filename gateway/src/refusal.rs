@@ -204,7 +204,7 @@ impl Refusal {
             issue_code(reason),
             reason.code(),
         );
-        Answer { status, headers, body: Bytes::from(body), ending: None }
+        Answer { status, headers, body: Bytes::from(body), rest: None, ending: None }
     }
 
     fn challenges(&self, reason: Reason) -> Vec<String> {

@@ -142,7 +142,7 @@ async fn concurrent_records_are_all_chained() {
 async fn a_note_is_chained_without_waiting() {
     let site = Site::new();
     let log = site.open();
-    log.note(Record::end(End { decision: "d".to_owned(), bytes: 7, aborted: false }));
+    log.note(Record::end(End { decision: "d".to_owned(), bytes: 7, ..End::default() }));
     log.close().await;
     assert_eq!(site.verify(None).kinds["end"], 1);
 }

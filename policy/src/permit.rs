@@ -334,8 +334,11 @@ impl Permit {
         match facts.place {
             Place::Contained | Place::EntryOutcome => false,
             Place::Root => {
-                let container =
-                    facts.kind == ResourceType::BUNDLE && touched::shown_by(&self.interaction) == Access::Search;
+                // `Parameters` carry what an operation says (R4 parameters.html), and are nobody's record.
+                let said =
+                    facts.kind.as_str() == "Parameters" && matches!(self.interaction, Interaction::Operation { .. });
+                let container = said
+                    || (facts.kind == ResourceType::BUNDLE && touched::shown_by(&self.interaction) == Access::Search);
                 !container && facts.kind != ResourceType::OPERATION_OUTCOME
             }
             Place::Entry | Place::Parameter => facts.kind != ResourceType::OPERATION_OUTCOME,

@@ -176,13 +176,21 @@ impl Application for Through {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", http::HeaderValue::from_static("application/fhir+json"));
         match self.0.exchange(&upstream).await {
-            Ok(answer) => Answer { status: answer.status, headers, body: answer.body, ending: None },
-            Err(_) => Answer { status: StatusCode::BAD_GATEWAY, headers, body: bytes::Bytes::new(), ending: None },
+            Ok(answer) => Answer { status: answer.status, headers, body: answer.body, rest: None, ending: None },
+            Err(_) => {
+                Answer { status: StatusCode::BAD_GATEWAY, headers, body: bytes::Bytes::new(), rest: None, ending: None }
+            }
         }
     }
 
     async fn refuse(&self, _connection: &Connection, _refusal: FrontRefusal) -> Answer {
-        Answer { status: StatusCode::BAD_REQUEST, headers: HeaderMap::new(), body: bytes::Bytes::new(), ending: None }
+        Answer {
+            status: StatusCode::BAD_REQUEST,
+            headers: HeaderMap::new(),
+            body: bytes::Bytes::new(),
+            rest: None,
+            ending: None,
+        }
     }
 }
 

@@ -5,11 +5,18 @@ use crate::ids::{InstanceId, LogicalId, ResourceType};
 use crate::interaction::{Interaction, ParseError, RequestParts, SealedToken, format};
 use crate::operation::{Operation, Target};
 use crate::search::{Presentation, Query};
+use crate::stated;
 
 /// Names the interaction that a request asks for.
 ///
-/// Refuses every request with two readings, and every one that R4 does not define. HEAD is GET (R4 http.html#general).
+/// Refuses every request with two readings, every one that R4 does not define, and what its type's own rule allows nobody.
+/// HEAD is GET (R4 http.html#general).
 pub fn interpret(parts: &RequestParts<'_>) -> Result<Interaction, ParseError> {
+    let interaction = named(parts)?;
+    if stated::allows(&interaction) { Ok(interaction) } else { Err(ParseError::UnsupportedInteraction) }
+}
+
+fn named(parts: &RequestParts<'_>) -> Result<Interaction, ParseError> {
     let method = if parts.method == "HEAD" { "GET" } else { parts.method };
     let segments = segments(parts.path)?;
     accept(parts, &segments)?;
@@ -188,7 +195,7 @@ fn search_type(
 /// The condition of a write: a search with at least one criterion and nothing of presentation.
 ///
 /// An empty condition would match everything, and that is never what was meant (R4 http.html#cond-update).
-fn condition(kind: ResourceType, text: Option<&str>, base: &str) -> Result<Query, ParseError> {
+pub(crate) fn condition(kind: ResourceType, text: Option<&str>, base: &str) -> Result<Query, ParseError> {
     let query = Query::search(&[kind], text, None, base)?;
     let shapes_answer = |name: &str| matches!(name, "_include" | "_revinclude" | "_sort");
     if query.is_empty() {

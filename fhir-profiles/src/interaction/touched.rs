@@ -107,8 +107,11 @@ impl Interaction {
                 }
             }
             Self::Batch { entries } | Self::Transaction { entries } => {
-                for request in entries.iter().filter_map(|entry| entry.request.as_ref().ok()) {
-                    request.touch(found);
+                for entry in entries {
+                    if let Ok(request) = &entry.request {
+                        request.touch(found);
+                    }
+                    entry.searches.iter().for_each(|reference| reference.search.touch(found));
                 }
             }
             Self::Operation { operation, target, query } => {

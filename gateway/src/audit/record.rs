@@ -291,6 +291,11 @@ pub struct End {
     pub bytes: u64,
     /// The client, or the upstream, went away before the last byte.
     pub aborted: bool,
+    /// Of a file of an export: how many of its lines were shown, and how many were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<u64>,
 }
 
 impl AuditRecord {

@@ -4,6 +4,9 @@
 //! It keeps a log of every request, and can be told to misbehave.
 
 mod answer;
+mod bundle;
+mod export;
+mod operation;
 pub(crate) mod patch;
 mod rest;
 mod search;
@@ -100,6 +103,9 @@ struct EhrState {
     misbehaviour: HashMap<Option<String>, Misbehaviour>,
     /// The rest of a search, by the token of its next page.
     pages: HashMap<String, rest::Rest>,
+    /// Bulk exports, by the name of the job.
+    jobs: HashMap<String, export::Job>,
+    no_transactions: bool,
 }
 
 impl Ehr {
@@ -168,6 +174,11 @@ impl EhrServer {
     /// Ends all misbehaviour.
     pub fn behave(&self) {
         self.ehr.state().misbehaviour.clear();
+    }
+
+    /// From now on the EHR says that it carries out no Bundles.
+    pub fn offer_no_transactions(&self) {
+        self.ehr.state().no_transactions = true;
     }
 
     /// Writes a resource with a `resourceType` and an `id`, behind the gateway's back.

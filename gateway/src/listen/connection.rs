@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderValue, StatusCode, Version};
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::ResponseHeader;
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::ending::{self, Course};
 use super::front::{self, FrontRefusal};
-use super::{Answer, Connection, Listener, Request};
+use super::{Answer, Connection, Listener, Pieces, Request};
 
 /// pingora's application for one connection.
 pub(super) struct ConnectionApp {
@@ -128,10 +128,13 @@ impl ConnectionApp {
 
     /// Sends the answer. `true`: the connection may serve another request.
     async fn write(&self, session: &mut ServerSession, answer: Answer, no_body: bool) -> bool {
-        let Answer { status, headers, body, ending } = answer;
-        let (sent, complete) = match head_of(status, headers, body.len()) {
-            Some(head) => send(session, head, if no_body { Bytes::new() } else { body }).await,
-            None => (0, false),
+        let Answer { status, headers, body, rest, ending } = answer;
+        let length = rest.is_none().then_some(body.len());
+        let body = if no_body { Bytes::new() } else { body };
+        let (sent, complete) = match (head_of(status, headers, length, session.is_http2()), rest) {
+            (Some(head), Some(rest)) if !no_body => send_pieces(session, head, body, rest).await,
+            (Some(head), _) => send(session, head, body).await,
+            (None, _) => (0, false),
         };
         if let Some(ending) = ending {
             ending.ended(sent, complete);
@@ -140,13 +143,18 @@ impl ConnectionApp {
     }
 }
 
-fn head_of(status: StatusCode, headers: http::HeaderMap, length: usize) -> Option<ResponseHeader> {
+/// `length`: of the body, where it is known. HTTP/2 frames need no word about it.
+fn head_of(status: StatusCode, headers: http::HeaderMap, length: Option<usize>, http2: bool) -> Option<ResponseHeader> {
     let mut head = ResponseHeader::build(status, Some(headers.len().saturating_add(1))).ok()?;
     for (name, value) in &headers {
         head.append_header(name.clone(), value.clone()).ok()?;
     }
     if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
-        head.insert_header(CONTENT_LENGTH, HeaderValue::from(length as u64)).ok()?;
+        match length {
+            Some(length) => head.insert_header(CONTENT_LENGTH, HeaderValue::from(length as u64)).ok()?,
+            None if http2 => {}
+            None => head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked")).ok()?,
+        }
     }
     Some(head)
 }
@@ -160,6 +168,31 @@ async fn send(session: &mut ServerSession, head: ResponseHeader, body: Bytes) ->
         Ok(()) => (length, true),
         Err(_) => (session.body_bytes_sent(), false),
     }
+}
+
+/// Sends a body whose rest is made on the way. One that breaks is never ended properly: the client sees it cut off.
+async fn send_pieces(
+    session: &mut ServerSession,
+    head: ResponseHeader,
+    first: Bytes,
+    mut rest: Box<dyn Pieces>,
+) -> (usize, bool) {
+    if session.write_response_header(Box::new(head)).await.is_err() {
+        return (0, false);
+    }
+    let mut piece = Some(Ok(first));
+    let mut sent = 0_usize;
+    while let Some(bytes) = piece {
+        let Ok(bytes) = bytes else { return (sent, false) };
+        let length = bytes.len();
+        // An empty chunk would end an HTTP/1.1 body.
+        if length > 0 && session.write_response_body(bytes, false).await.is_err() {
+            return (sent, false);
+        }
+        sent = sent.saturating_add(length);
+        piece = rest.next().await;
+    }
+    (sent, session.write_response_body(Bytes::new(), true).await.is_ok())
 }
 
 #[async_trait]

@@ -47,7 +47,8 @@ impl<'a> Journey<'a> {
         order.sort_by_key(|(_, entry)| turn(entry));
         let (writes, reads): (Vec<_>, Vec<_>) =
             order.into_iter().partition(|(_, entry)| entry.request.as_ref().is_ok_and(Interaction::changes));
-        let rounds = writes.len().saturating_add(reads.len().div_ceil(AT_ONCE));
+        // A write is a search, a look at the record, and the change.
+        let rounds = writes.len().saturating_mul(3).saturating_add(reads.len().div_ceil(AT_ONCE));
         let mut carried = BTreeMap::new();
         for (at, entry) in writes {
             carried.insert(at, self.carry_entry(visit, entry, brought, &left).await);
@@ -98,10 +99,12 @@ impl<'a> Journey<'a> {
     pub(super) fn of_entry(&self) -> Journey<'a> {
         Journey {
             shared: self.shared,
+            numbered: self.numbered,
             generation: self.generation,
             now: self.now,
             started: Instant::now(),
             journal: self.journal.of_entry(),
+            place: None,
         }
     }
 

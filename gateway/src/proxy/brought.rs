@@ -16,9 +16,11 @@ pub(super) struct Brought<'r> {
     /// The version that a write is meant for.
     pub(super) if_match: Option<LogicalId>,
     /// The version that the client has already.
-    if_none_match: Option<LogicalId>,
+    pub(super) if_none_match: Option<LogicalId>,
     /// `Prefer: return=minimal` (R4 http.html#ops).
     pub(super) wants_minimal: bool,
+    /// `Prefer: respond-async` (Bulk Data 2.0, kick-off).
+    pub(super) responds_async: bool,
 }
 
 impl<'r> Brought<'r> {
@@ -36,7 +38,13 @@ impl<'r> Brought<'r> {
             }
         };
         let if_none_match = request.headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).and_then(version);
-        Ok(Self { body: &request.body, if_match, if_none_match, wants_minimal: wants_minimal(request) })
+        Ok(Self {
+            body: &request.body,
+            if_match,
+            if_none_match,
+            wants_minimal: prefers(request, "return=minimal"),
+            responds_async: prefers(request, "respond-async"),
+        })
     }
 
     /// With an entry of a Bundle. How the answer is preferred was said once, for the Bundle.
@@ -47,6 +55,7 @@ impl<'r> Brought<'r> {
             if_match: tag(&entry.if_match),
             if_none_match: tag(&entry.if_none_match),
             wants_minimal: bundle.wants_minimal,
+            responds_async: false,
         }
     }
 
@@ -57,12 +66,12 @@ impl<'r> Brought<'r> {
     }
 }
 
-fn wants_minimal(request: &Request) -> bool {
+fn prefers(request: &Request, wanted: &str) -> bool {
     request
         .headers
         .get_all("prefer")
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split([',', ';']))
-        .any(|preference| preference.trim().eq_ignore_ascii_case("return=minimal"))
+        .any(|preference| preference.trim().eq_ignore_ascii_case(wanted))
 }

@@ -97,7 +97,7 @@ pub(super) fn versions_of(interaction: &Interaction) -> Option<InstanceId> {
 }
 
 /// The client's own request line: path below the base, and its parameters as it gave them.
-fn client_target(interaction: &Interaction) -> Option<(String, String)> {
+pub(super) fn client_target(interaction: &Interaction) -> Option<(String, String)> {
     let upstream = interaction.upstream()?;
     let path = upstream.path.strip_suffix("/_search").map_or_else(|| upstream.path.clone(), str::to_owned);
     let query = interaction.query().map(Query::client).unwrap_or_default();

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use fhir_profiles::capability::{Offer, SYSTEM_INTERACTIONS, Smart, statement};
 use fhir_profiles::ids::ResourceType;
+use fhir_profiles::operation::Operation;
 use fhirwall_policy::reason::Reason;
 use http::header::{CONTENT_TYPE, ORIGIN};
 use http::{HeaderValue, Method, StatusCode};
@@ -80,8 +81,13 @@ pub(super) fn preflight(generation: &Generation, request: &Request, decision: Uu
     let origin = request.headers.get(ORIGIN).ok_or_else(refused)?;
     let registered = |origin: &str| generation.config.partners.origin_registered(origin);
     let headers = cors::preflight(target(generation, request), origin, registered).ok_or_else(refused)?;
-    let mut answer =
-        Answer { status: StatusCode::NO_CONTENT, headers: base_headers(decision), body: Bytes::new(), ending: None };
+    let mut answer = Answer {
+        status: StatusCode::NO_CONTENT,
+        headers: base_headers(decision),
+        body: Bytes::new(),
+        rest: None,
+        ending: None,
+    };
     answer.headers.extend(headers);
     Ok(answer)
 }
@@ -129,7 +135,7 @@ fn json(decision: Uuid, content_type: HeaderValue, document: &Value) -> Answer {
 fn document_of(decision: Uuid, content_type: HeaderValue, body: Bytes) -> Answer {
     let mut headers = base_headers(decision);
     headers.insert(CONTENT_TYPE, content_type);
-    Answer { status: StatusCode::OK, headers, body, ending: None }
+    Answer { status: StatusCode::OK, headers, body, rest: None, ending: None }
 }
 
 fn capabilities(generation: &Generation, endpoint: &Endpoint) -> Value {
@@ -149,10 +155,10 @@ fn capabilities(generation: &Generation, endpoint: &Endpoint) -> Value {
         system: SYSTEM_INTERACTIONS
             .iter()
             .copied()
-            .filter(|code| matches!(*code, "search-system" | "batch"))
+            .filter(|code| matches!(*code, "search-system" | "batch" | "transaction"))
             .collect::<Vec<_>>()
             .as_slice(),
-        operations: &[],
+        operations: Operation::ALL,
         smart: endpoints.as_ref().map(|(authorize, token)| Smart { authorize, token }),
     })
 }

@@ -1,9 +1,10 @@
 //! What the record will say of this request, collected on its way.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fhir_profiles::ids::{InstanceId, LogicalId};
+use fhir_profiles::ids::InstanceId;
 use fhir_profiles::interaction::Interaction;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
@@ -12,6 +13,7 @@ use http::StatusCode;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::write::JudgedWrite;
 use crate::audit::{self, AuditLog, AuditRecord, End, Record, Would};
 use crate::behaviour::{self, Prior, RiskNote, Seen};
 use crate::config::Mode;
@@ -26,6 +28,7 @@ use crate::telemetry::RequestLabels;
 use super::risk;
 
 /// Collects the record of one request.
+#[derive(Clone)]
 pub(super) struct Journal {
     pub(super) decision: Uuid,
     record: AuditRecord,
@@ -193,14 +196,39 @@ impl Journal {
         })
     }
 
-    /// The record of a change that is about to be asked of the EHR.
-    pub(super) fn attempt(&self, instance: Option<&InstanceId>, patients: &[LogicalId]) -> Record {
+    /// The record of a part of an answer that is about to be sent.
+    pub(super) fn window(&self, status: StatusCode, bytes: usize) -> Record {
+        let record = self.record.clone();
+        Record::disclosure(AuditRecord { status: Some(status.as_u16()), bytes: u64::try_from(bytes).ok(), ..record })
+    }
+
+    /// The record of changes that are about to be asked of the EHR: every record that is to change, and whose it is.
+    pub(super) fn attempt(&self, writes: &[JudgedWrite]) -> Record {
         let mut record = self.record.clone();
-        if let Some(instance) = instance {
-            record.instance = Some(instance.relative());
+        let instances = writes.iter().map(JudgedWrite::named);
+        match writes {
+            [write] => record.instance = write.instance.as_ref().map(InstanceId::relative).or(record.instance),
+            _ => record.instances = instances.collect(),
         }
-        record.patients = patients.iter().map(|patient| patient.as_str().to_owned()).collect();
+        record.patients = writes
+            .iter()
+            .flat_map(|write| &write.patients)
+            .map(|patient| patient.as_str().to_owned())
+            .collect::<BTreeSet<String>>()
+            .into_iter()
+            .collect();
         Record::attempt(record)
+    }
+
+    /// The instance that was written, also where its writer is shown nothing of it.
+    pub(super) fn names(&mut self, instance: &InstanceId) {
+        self.record.instance = Some(instance.relative());
+    }
+
+    /// What a transaction changed: named in its record beside what its entries disclose.
+    pub(super) fn changed(&mut self, instances: Vec<String>, patients: Vec<String>) {
+        self.record.instances = instances;
+        self.record.patients = patients;
     }
 
     /// The record of a refusal: the true reason, not the one the client sees.
@@ -277,6 +305,6 @@ struct Noted {
 impl Ending for Noted {
     fn ended(self: Box<Self>, bytes_sent: usize, complete: bool) {
         let bytes = u64::try_from(bytes_sent).unwrap_or(u64::MAX);
-        self.log.note(Record::end(End { decision: self.decision, bytes, aborted: !complete }));
+        self.log.note(Record::end(End { decision: self.decision, bytes, aborted: !complete, ..End::default() }));
     }
 }

@@ -20,7 +20,7 @@ pub(super) const FIRST_ROOM: u64 = 64 * 1024;
 pub(super) fn resource(decision: Uuid, body: Bytes) -> Answer {
     let mut headers = base_headers(decision);
     headers.insert(CONTENT_TYPE, FHIR_JSON);
-    Answer { status: StatusCode::OK, headers, body, ending: None }
+    Answer { status: StatusCode::OK, headers, body, rest: None, ending: None }
 }
 
 /// What kind of work a request is, and how much of it.

@@ -48,9 +48,12 @@ impl Journey<'_> {
             }
             Ok(_) | Err(_) => None,
         };
+        // A record that was not written is no answer to the write of another.
+        let stored = stored.filter(|(_, id)| instance.is_none_or(|instance| instance.id == *id));
         let named = instance.cloned().or_else(|| created(&answer, kind));
         let named = named.or_else(|| stored.as_ref().map(|(_, id)| InstanceId { kind, id: id.clone() }));
         let Some(named) = named else { return Err(Refusal::from(Reason::UpstreamUnintelligible)) };
+        self.journal.names(&named);
         let tag = answer.etag.as_deref().and_then(version);
         let mut served = self.located(stage, status, &named, tag);
         if let Some((shown, _)) = stored.filter(|_| !brought.wants_minimal) {
@@ -91,7 +94,7 @@ impl Journey<'_> {
 }
 
 /// The instance in the EHR's `Location`.
-fn created(answer: &UpstreamAnswer, kind: ResourceType) -> Option<InstanceId> {
+pub(super) fn created(answer: &UpstreamAnswer, kind: ResourceType) -> Option<InstanceId> {
     let location = answer.location.as_deref()?;
     let location = location.split_once("/_history/").map_or(location, |(before, _)| before);
     let mut segments = location.rsplit('/');

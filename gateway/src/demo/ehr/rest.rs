@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::answer::{outcome, resource, stamp, version};
 use super::search::{self, Refused};
 use super::store::{Key, Store, Written, instant};
-use super::{Ehr, EhrState, SeenRequest, patch};
+use super::{Ehr, EhrState, SeenRequest, bundle, export, operation, patch};
 
 /// What is left of a search for its next pages.
 #[derive(Clone)]
@@ -25,24 +25,33 @@ pub(super) fn answer(ehr: &Ehr, seen: &SeenRequest) -> Response<Body> {
     let Some(path) = seen.path.strip_prefix("/fhir") else {
         return outcome(StatusCode::NOT_FOUND, "not-found", "the FHIR base is /fhir");
     };
+    interaction(ehr, &mut ehr.state(), seen, path)
+}
+
+/// Answers one request, or one entry of a Bundle.
+pub(super) fn interaction(ehr: &Ehr, state: &mut EhrState, seen: &SeenRequest, path: &str) -> Response<Body> {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
-    let mut state = ehr.state();
     match (seen.method.as_str(), segments.as_slice()) {
-        ("GET", ["metadata"]) => resource(StatusCode::OK, &capabilities(ehr)),
-        ("GET", []) => page(ehr, &mut state, seen),
+        ("GET", ["metadata"]) => resource(StatusCode::OK, &capabilities(ehr, state)),
+        ("GET", []) => page(ehr, state, seen),
+        ("POST", []) => bundle::carry_out(ehr, state, seen),
+        ("GET", [.., "$export"]) => export::kick_off(ehr, state, seen),
+        (_, ["_bulk", job, file @ ..]) => export::job(ehr, state, seen, job, file),
+        ("GET", [on @ .., operation]) if operation.starts_with('$') => {
+            operation::answer(ehr, state, seen, on, operation)
+        }
         ("GET", ["_history"]) => history_of_many(ehr, &state.store, None, seen),
         ("GET", [kind, "_history"]) => history_of_many(ehr, &state.store, Some(kind), seen),
-        ("GET", [kind]) => search_type(ehr, &mut state, seen, kind, query_of(seen.query.as_deref())),
+        ("GET", [kind]) => search_type(ehr, state, seen, kind, query_of(seen.query.as_deref())),
         ("POST", [kind, "_search"]) => {
             let mut query = query_of(seen.query.as_deref());
             query.extend(query_of(std::str::from_utf8(&seen.body).ok()));
-            search_type(ehr, &mut state, seen, kind, query)
+            search_type(ehr, state, seen, kind, query)
         }
-        ("GET", ["Patient", id, "$everything"]) => everything(ehr, &mut state, seen, id),
         ("GET", ["Patient", id, kind]) if kind.starts_with(|c: char| c.is_ascii_uppercase()) => {
             let mut query = query_of(seen.query.as_deref());
             query.push(("patient".to_owned(), format!("Patient/{id}")));
-            search_type(ehr, &mut state, seen, kind, query)
+            search_type(ehr, state, seen, kind, query)
         }
         ("GET", [kind, id]) => match state.store.current(kind, id) {
             Some(current) => version(StatusCode::OK, current),
@@ -53,12 +62,12 @@ pub(super) fn answer(ehr: &Ehr, seen: &SeenRequest) -> Response<Body> {
             let wanted = state.store.versions(kind, id).iter().find(|version| version.number.to_string() == *number);
             wanted.map_or_else(|| missing(kind, id), |found| version(StatusCode::OK, found))
         }
-        ("POST", [kind]) => create(ehr, &mut state, seen, kind),
+        ("POST", [kind]) => create(ehr, state, seen, kind),
         ("PUT", [kind, id]) => match body(seen) {
-            Some(content) => update(ehr, &mut state, seen, kind, id, content),
+            Some(content) => update(ehr, state, seen, kind, id, content),
             None => outcome(StatusCode::BAD_REQUEST, "structure", "the body is not JSON"),
         },
-        ("PATCH", [kind, id]) => patched(ehr, &mut state, seen, kind, id),
+        ("PATCH", [kind, id]) => patched(ehr, state, seen, kind, id),
         ("DELETE", [kind, id]) => match state.store.delete(kind, id, if_match(&seen.headers), ehr.clock.now()) {
             Written::Conflict => conflict(kind, id),
             Written::NotFound | Written::Created(_) | Written::Updated(_) => no_content(),
@@ -67,7 +76,7 @@ pub(super) fn answer(ehr: &Ehr, seen: &SeenRequest) -> Response<Body> {
     }
 }
 
-fn search_type(
+pub(super) fn search_type(
     ehr: &Ehr,
     state: &mut EhrState,
     seen: &SeenRequest,
@@ -133,7 +142,7 @@ fn searchset(ehr: &Ehr, state: &mut EhrState, rest: Rest) -> Response<Body> {
 }
 
 /// `Patient/[id]/$everything`: the patient and all that names it as subject or patient.
-fn everything(ehr: &Ehr, state: &mut EhrState, seen: &SeenRequest, id: &str) -> Response<Body> {
+pub(super) fn everything(ehr: &Ehr, state: &mut EhrState, seen: &SeenRequest, id: &str) -> Response<Body> {
     if state.store.current("Patient", id).is_none() {
         return missing("Patient", id);
     }
@@ -264,7 +273,7 @@ fn returned(seen: &SeenRequest, status: StatusCode, written: &super::store::Vers
     version(status, written)
 }
 
-fn body(seen: &SeenRequest) -> Option<Value> {
+pub(super) fn body(seen: &SeenRequest) -> Option<Value> {
     serde_json::from_slice(&seen.body).ok()
 }
 
@@ -274,11 +283,11 @@ fn if_match(headers: &HeaderMap) -> Option<u64> {
     Some(value.trim_start_matches("W/").trim_matches('"').parse().unwrap_or(0))
 }
 
-fn query_of(text: Option<&str>) -> Vec<(String, String)> {
+pub(super) fn query_of(text: Option<&str>) -> Vec<(String, String)> {
     url::form_urlencoded::parse(text.unwrap_or_default().as_bytes()).into_owned().collect()
 }
 
-fn missing(kind: &str, id: &str) -> Response<Body> {
+pub(super) fn missing(kind: &str, id: &str) -> Response<Body> {
     outcome(StatusCode::NOT_FOUND, "not-found", &format!("{kind}/{id} is not known"))
 }
 
@@ -292,7 +301,8 @@ fn no_content() -> Response<Body> {
     response
 }
 
-fn capabilities(ehr: &Ehr) -> Value {
+fn capabilities(ehr: &Ehr, state: &EhrState) -> Value {
+    let system: &[&str] = if state.no_transactions { &[] } else { &["transaction", "batch"] };
     let kinds = crate::demo::patients::KINDS;
     let resources: Vec<Value> = kinds
         .iter()
@@ -315,6 +325,10 @@ fn capabilities(ehr: &Ehr) -> Value {
         "implementation": {"description": "sample EHR", "url": ehr.base()},
         "fhirVersion": "4.0.1",
         "format": ["json"],
-        "rest": [{"mode": "server", "resource": resources}],
+        "rest": [{
+            "mode": "server",
+            "resource": resources,
+            "interaction": system.iter().map(|code| json!({"code": code})).collect::<Vec<_>>(),
+        }],
     })
 }

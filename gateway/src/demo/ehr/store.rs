@@ -26,7 +26,7 @@ pub(crate) enum Written {
     NotFound,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Store {
     resources: BTreeMap<Key, Vec<Version>>,
     next_id: u64,
@@ -64,9 +64,14 @@ impl Store {
         self.resources.iter().filter_map(|(key, versions)| Some((key, versions.last()?.resource.as_ref()?)))
     }
 
-    pub(crate) fn create(&mut self, kind: &str, mut resource: Value, at: OffsetDateTime) -> Version {
+    /// An id that no resource has.
+    pub(crate) fn fresh_id(&mut self) -> String {
         self.next_id += 1;
-        let id = format!("new-{}", self.next_id);
+        format!("new-{}", self.next_id)
+    }
+
+    pub(crate) fn create(&mut self, kind: &str, mut resource: Value, at: OffsetDateTime) -> Version {
+        let id = self.fresh_id();
         set(&mut resource, "id", Value::from(id.clone()));
         self.push((kind.to_owned(), id), Some(resource), at)
     }
