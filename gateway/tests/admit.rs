@@ -70,6 +70,7 @@ fn limits() -> Limits {
             distinct_patients_per_hour: 5,
             kib_per_hour: 10,
             bulk_jobs_per_hour: 1,
+            stated_patients_per_hour: None,
         },
         ..Limits::default()
     }
