@@ -52,6 +52,8 @@ pub struct LabellerConfig {
     pub map: Vec<LabelMapping>,
     pub lists: Vec<CodeList>,
     pub programs: Vec<ProgramSource>,
+    /// What a label that no table knows counts as, beside [`Label::UNKNOWN`].
+    pub unknown: LabelSet,
     /// The base URLs of this server as its own answers write them, without a trailing slash: an absolute reference
     /// below one of them is a local one.
     pub bases: Vec<String>,
@@ -65,6 +67,7 @@ impl Default for LabellerConfig {
             map: Vec::new(),
             lists: part2_lists(),
             programs: Vec::new(),
+            unknown: LabelSet::EMPTY,
             bases: Vec::new(),
         }
     }
@@ -78,6 +81,7 @@ pub struct Labeller {
     /// By every name of a system that has codes.
     systems: BTreeMap<Box<str>, SystemCodes>,
     programs: Vec<ProgramSource>,
+    unknown: LabelSet,
     bases: Vec<Box<str>>,
 }
 
@@ -159,12 +163,18 @@ impl Labeller {
             }
         }
         let bases = config.bases.into_iter().map(boxed).collect();
-        Self { aliases, map, lists: config.lists, systems, programs: config.programs, bases }
+        let unknown = config.unknown.with(Label::UNKNOWN);
+        Self { aliases, map, lists: config.lists, systems, programs: config.programs, unknown, bases }
     }
 
     /// The code lists, by the index that [`crate::engine::LabelSource::Code`] names.
     pub fn lists(&self) -> &[CodeList] {
         &self.lists
+    }
+
+    /// What a label that no table knows counts as.
+    pub(crate) const fn unknown(&self) -> LabelSet {
+        self.unknown
     }
 
     /// The base URLs of this server.

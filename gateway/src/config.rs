@@ -33,7 +33,10 @@ use std::sync::Arc;
 pub use address::{Origin, RedirectUri, WebUrl, is_loopback};
 pub use diff::{Change, How, changes};
 pub use edit::set_top_level;
-pub use endpoint::{Endpoint, EndpointPart2, FhirVersion, Part2Role, Upstream, UpstreamAuth};
+pub(crate) use endpoint::program_instance;
+pub use endpoint::{
+    Endpoint, EndpointPart2, FhirVersion, Part2Identifier, Part2Programs, Part2Role, Part2Tag, Upstream, UpstreamAuth,
+};
 pub use gateway::{Directory, Gateway, Keys, Mode, Policies, ProofWanted, Waiver};
 pub use identity::{Partners, RegisteredPartner};
 pub use issuer::{Claims, Introspection, Issuer, Provider, Smart, SmartMode};
@@ -47,7 +50,10 @@ pub use problem::{Problem, Problems};
 pub use quantity::ByteSize;
 pub use read::{At, Setting};
 pub use reference::reference;
-pub use sensitivity::{Consent, ConsentSource, LabelMapping, LabelSource, Labels, UnknownLabel, Unreadable};
+pub(crate) use sensitivity::READ_AS;
+pub use sensitivity::{
+    CodeGroup, CodeListFile, Consent, ConsentSource, LabelMapping, LabelSource, Labels, UnknownLabel, Unreadable,
+};
 pub use shape::{Form, Key, Section, Shape};
 pub use value::{FilePath, Network, Place, Secret, Sha256};
 
@@ -64,6 +70,10 @@ pub struct Config {
     pub partners: Partners,
     /// The policies' texts.
     pub policies: Arc<[PolicyText]>,
+    /// The files of `labels.lists`.
+    pub code_lists: Arc<[CodeListFile]>,
+    /// The files of `labels.shadow_lists`.
+    pub shadow_lists: Arc<[CodeListFile]>,
 }
 
 /// One file of a policy set.
@@ -90,8 +100,18 @@ impl Config {
         };
         let partners = identity::read_partners(&gateway.partners.dir, env, &mut problems);
         let policies = read_policies(&gateway.policies.dir, &mut problems);
+        let mut lists = |files: &[FilePath]| -> Arc<[CodeListFile]> {
+            let read = files.iter().filter_map(|file| {
+                let (list, wrong) = read_document::<CodeListFile>(file, env);
+                problems.extend(wrong);
+                list
+            });
+            read.collect()
+        };
+        let (code_lists, shadow_lists) = (lists(&gateway.labels.lists), lists(&gateway.labels.shadow_lists));
         Problems::none_in(problems)?;
-        Ok(Self { file: path.to_owned(), gateway: Arc::new(gateway), partners, policies: policies.into() })
+        let gateway = Arc::new(gateway);
+        Ok(Self { file: path.to_owned(), gateway, partners, policies: policies.into(), code_lists, shadow_lists })
     }
 }
 

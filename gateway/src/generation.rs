@@ -1,14 +1,14 @@
 //! One generation of the configuration, ready to serve: built whole or not at all, then never changed.
 
 mod files;
+mod labelling;
 mod smart;
 
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use fhir_profiles::engine::Limits;
-use fhir_profiles::label::{Label, LabelKind};
-use fhir_profiles::labeller::{LabelMapping, Labeller, LabellerConfig};
+use fhir_profiles::labeller::Labeller;
 use fhirwall_certs::server::ServerTls;
 use fhirwall_policy::cedar::PolicySet;
 use fhirwall_policy::decide::{EndpointFacts, EndpointRole};
@@ -67,6 +67,8 @@ pub struct Endpoint {
     /// The path of `base_url`, without a slash at the end.
     pub base_path: String,
     pub labeller: Labeller,
+    /// The labelling service with the candidate code lists, where there are any: it decides nothing.
+    pub candidate: Option<Labeller>,
     pub upstream: Arc<Upstream>,
     pub consents: Arc<dyn ConsentSource>,
     /// The authorization server below `{base_url}/auth/`, in front and broker mode.
@@ -97,7 +99,7 @@ impl Generation {
         proved(gateway.policies.proof, report.map(|report| report.text.as_str()), &policies)?;
         let identifier = Arc::new(identifier(&config, shared)?);
         let mut endpoints =
-            gateway.endpoints.iter().map(|one| endpoint(one, &gateway, shared)).collect::<Result<Vec<_>, _>>()?;
+            gateway.endpoints.iter().map(|one| endpoint(one, &config, shared)).collect::<Result<Vec<_>, _>>()?;
         for endpoint in &mut endpoints {
             endpoint.auth = smart::auth_server(endpoint, &config, &identifier, shared)?;
         }
@@ -178,7 +180,8 @@ fn proved(wanted: config::ProofWanted, report: Option<&str>, policies: &PolicySe
     }
 }
 
-fn endpoint(one: &config::Endpoint, gateway: &config::Gateway, shared: &Shared) -> Result<Endpoint, BuildError> {
+fn endpoint(one: &config::Endpoint, config: &Config, shared: &Shared) -> Result<Endpoint, BuildError> {
+    let gateway = &config.gateway;
     let refused = |what: &str| BuildError::Endpoint { endpoint: one.name.clone(), what: what.to_owned() };
     let upstream = upstream_of(one, gateway, &shared.clock)?;
     let pool = shared.upstreams.of(&one.name, upstream.bases());
@@ -196,7 +199,8 @@ fn endpoint(one: &config::Endpoint, gateway: &config::Gateway, shared: &Shared) 
     let consents = Settings { cache: gateway.consent.cache, ..Settings::default() };
     let facts_bases: Vec<String> = std::iter::once(base_url.clone()).chain(bases.iter().cloned()).collect();
     Ok(Endpoint {
-        labeller: labeller(&gateway.labels, &facts_bases)?,
+        labeller: labelling::labeller(config, &one.part2, &facts_bases)?,
+        candidate: labelling::candidate(config, &one.part2, &facts_bases)?,
         facts: EndpointFacts { name: one.name.clone(), role, bases: facts_bases.clone() },
         base_path: one.base_path().to_owned(),
         auth: None,
@@ -215,7 +219,7 @@ fn endpoint(one: &config::Endpoint, gateway: &config::Gateway, shared: &Shared) 
 /// What the offline verbs need of an endpoint: what policy knows of it, and its labelling service.
 pub(crate) fn offline_endpoint(
     one: &config::Endpoint,
-    labels: &config::Labels,
+    config: &Config,
 ) -> Result<(EndpointFacts, Labeller), BuildError> {
     let upstream = one.upstream.urls.iter().map(|url| url.base().to_owned());
     let bases: Vec<String> = std::iter::once(one.base_url.base().to_owned()).chain(upstream).collect();
@@ -223,7 +227,7 @@ pub(crate) fn offline_endpoint(
         config::Part2Role::Program => EndpointRole::Program,
         config::Part2Role::Recipient => EndpointRole::Recipient,
     };
-    let labeller = labeller(labels, &bases)?;
+    let labeller = labelling::labeller(config, &one.part2, &bases)?;
     Ok((EndpointFacts { name: one.name.clone(), role, bases }, labeller))
 }
 
@@ -307,25 +311,4 @@ fn sealer(keys: &config::Keys) -> Result<Sealer, BuildError> {
     }
     Sealer::from_files(texts.iter().map(String::as_str))
         .map_err(|source| BuildError::Seal { path: std::path::PathBuf::from("keys.seal_files"), source })
-}
-
-/// The labels configuration in the engine's form.
-fn labeller(labels: &config::Labels, bases: &[String]) -> Result<Labeller, BuildError> {
-    const KINDS: &[LabelKind] =
-        &[LabelKind::Confidentiality, LabelKind::Sensitivity, LabelKind::Law, LabelKind::Refrain];
-    let mut map = Vec::with_capacity(labels.map.len());
-    for mapping in &labels.map {
-        let read_as = Label::by_code(&mapping.counts_as, KINDS).ok_or_else(|| {
-            BuildError::Labels(format!(
-                "`{}` in labels.map is no security label; see docs/redaction.md",
-                mapping.counts_as
-            ))
-        })?;
-        map.push(LabelMapping { system: mapping.system.clone(), code: mapping.code.clone(), read_as });
-    }
-    let mut wanted = LabellerConfig { map, bases: bases.to_vec(), ..LabellerConfig::default() };
-    if !labels.sources.contains(&config::LabelSource::Codes) {
-        wanted.lists.clear();
-    }
-    Ok(Labeller::new(wanted))
 }

@@ -3,6 +3,7 @@
 mod lines;
 mod observed;
 pub mod rows;
+mod shadow;
 pub mod versions;
 
 use std::collections::{HashMap, HashSet};
@@ -101,6 +102,10 @@ impl Stage<'_> {
         let today = date(self.now);
         let document = scan(body, &self.generation.limits, &self.endpoint.labeller, &today)
             .map_err(|_| Refusal::from(Reason::UpstreamUnintelligible))?;
+        if let Some(candidate) = &self.endpoint.candidate {
+            let told_to = (self.endpoint.facts.name.as_str(), &*self.shared.metrics);
+            shadow::compare(body, &document, candidate, (&self.generation.limits, &today), told_to);
+        }
         self.judge_all(vec![document]).await?.pop().ok_or_else(|| Refusal::from(Reason::UpstreamUnintelligible))
     }
 

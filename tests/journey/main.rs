@@ -24,6 +24,7 @@ mod observe;
 mod operations;
 mod operators;
 mod policies;
+mod programs;
 mod proxies;
 mod public;
 mod receiver;

@@ -106,8 +106,7 @@ impl Redactor {
         let endpoint = endpoints
             .find(|endpoint| args.endpoint.as_ref().is_none_or(|name| *name == endpoint.name))
             .ok_or("no endpoint of that name")?;
-        let (facts, labeller) =
-            offline_endpoint(endpoint, &config.gateway.labels).map_err(|error| error.to_string())?;
+        let (facts, labeller) = offline_endpoint(endpoint, &config).map_err(|error| error.to_string())?;
         let purpose = args.purpose.as_deref().map(|code| {
             PurposeOfUse::from_code(code).ok_or_else(|| format!("--purpose: `{code}` is not a purpose of use"))
         });

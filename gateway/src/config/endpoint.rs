@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fhir_profiles::ids::InstanceId;
+use fhir_profiles::reference::Reference;
 use serde_json::Value as Json;
 
 use crate::config::address::{WebUrl, is_loopback};
@@ -22,7 +24,7 @@ section! {
         /// The EHR behind it.
         upstream: Upstream,
         /// How 42 CFR Part 2 binds the holder of these records.
-        part2: EndpointPart2 = EndpointPart2 { role: Part2Role::Program },
+        part2: EndpointPart2 = EndpointPart2 { role: Part2Role::Program, programs: Part2Programs::none() },
     }
 }
 
@@ -46,6 +48,82 @@ section! {
     pub struct EndpointPart2 {
         /// The holder's role.
         role: Part2Role = Part2Role::Program,
+        /// What marks a record as one of a Part 2 program, whatever its codes and labels say (42 CFR 2.11, 2.12).
+        programs: Part2Programs = Part2Programs::none(),
+    }
+}
+
+section! {
+    /// What marks a record as one of a Part 2 program. Any one of these suffices; a record also counts as the program's when
+    /// the Encounter or EpisodeOfCare that it refers to does, and a Binary when the document that refers to it does.
+    pub struct Part2Programs {
+        /// The program's own entries in the EHR's directory, as `Organization/harbor-house` or `Location/methadone-clinic`:
+        /// organizations, locations, services, practitioners and their roles. A record that refers to one is the program's.
+        references: Vec<String> = Vec::new(),
+        /// Identifiers of the program, such as its NPI. A record that holds one is the program's.
+        identifiers: Vec<Part2Identifier> = Vec::new(),
+        /// Source tags: a record is the program's when its `meta.source` is one of these, or continues it after `#` or `/`.
+        sources: Vec<String> = Vec::new(),
+        /// A record is the program's when its `meta.tag` is one of these.
+        tags: Vec<Part2Tag> = Vec::new(),
+    }
+    check check_programs;
+}
+
+section! {
+    /// An identifier of a Part 2 program.
+    pub struct Part2Identifier {
+        /// Its system, as `http://hl7.org/fhir/sid/us-npi`.
+        system: String,
+        /// Its value.
+        value: String,
+    }
+}
+
+section! {
+    /// A tag that the records of a Part 2 program carry.
+    pub struct Part2Tag {
+        /// Its system.
+        system: String,
+        /// Its code.
+        code: String,
+    }
+}
+
+impl Part2Programs {
+    pub(crate) const fn none() -> Self {
+        Self { references: Vec::new(), identifiers: Vec::new(), sources: Vec::new(), tags: Vec::new() }
+    }
+}
+
+/// The instance that a reference in [`Part2Programs::references`] names; none for one that would mark patients' records by
+/// what is no program.
+pub(crate) fn program_instance(reference: &str) -> Option<InstanceId> {
+    const PROGRAMS: [&str; 5] = ["Organization", "Location", "HealthcareService", "Practitioner", "PractitionerRole"];
+    match Reference::parse(reference) {
+        Reference::Relative { instance, version: None } => {
+            PROGRAMS.contains(&instance.kind.as_str()).then_some(instance)
+        }
+        Reference::Relative { .. }
+        | Reference::Absolute { .. }
+        | Reference::Contained(_)
+        | Reference::Urn(_)
+        | Reference::Opaque => None,
+    }
+}
+
+fn check_programs(programs: &Part2Programs, at: &At<'_>) {
+    for reference in &programs.references {
+        if program_instance(reference).is_none() {
+            at.problem_at(
+                "references",
+                format!("`{reference}` names no organization, location, service or practitioner of this server"),
+                "write them as `Organization/its-id`",
+            );
+        }
+    }
+    if programs.sources.iter().any(|source| source.trim().is_empty()) {
+        at.problem_at("sources", "an empty source tag", "write the `meta.source` of the program's records");
     }
 }
 

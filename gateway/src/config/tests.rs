@@ -89,6 +89,53 @@ fn told(result: Result<(), Problems>, dir: &Path) -> String {
 }
 
 #[test]
+fn code_lists_are_read_with_the_configuration_and_their_mistakes_told_with_its_own() {
+    let site = Site::good();
+    let config = site.load().unwrap();
+    let names = |lists: &[CodeListFile]| lists.iter().map(|list| list.version.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        (names(&config.code_lists), names(&config.shadow_lists)),
+        (vec!["2026-10".into()], vec!["2026-12".into()])
+    );
+    assert!(config.files().contains(&site.path("lists/site-hiv.yaml")), "a changed list is a changed configuration");
+    for (old, new, problem) in [
+        ("labels: [HIV]", "labels: [HVI]", "`HVI` is no security label"),
+        ("labels: [HIV]", "labels: [MASK]", "`MASK` is no security label"),
+        ("labels: [HIV]", "labels: []", "gives no label"),
+        ("codes: [B20, Z21]", "codes: []", "no code here"),
+        ("2099-12-31", "2001-01-01", "ends before it begins"),
+        ("version:", "versoin:", "did you mean `version`"),
+    ] {
+        let site = Site::good();
+        site.patch("lists/site-hiv.yaml", old, new);
+        let problems = site.load().unwrap_err().to_string();
+        assert!(problems.contains(problem), "{new}: {problems}");
+    }
+    let site = Site::good();
+    std::fs::remove_file(site.path("lists/site-hiv.yaml")).unwrap();
+    assert!(site.load().unwrap_err().to_string().contains("site-hiv.yaml"));
+}
+
+#[test]
+fn a_program_is_named_by_an_entry_of_the_directory() {
+    for (reference, good) in [
+        ("Organization/harbor-house", true),
+        ("PractitionerRole/counsellor", true),
+        ("Patient/amara-osei", false),
+        ("harbor-house", false),
+        ("https://elsewhere.example/fhir/Organization/harbor-house", false),
+        ("Organization/harbor-house/_history/2", false),
+    ] {
+        let site = Site::good();
+        site.patch("fhirwall.yaml", "Organization/harbor-house", reference);
+        match site.load() {
+            Ok(_) => assert!(good, "{reference}"),
+            Err(problems) => assert!(!good && problems.to_string().contains("programs.references"), "{problems}"),
+        }
+    }
+}
+
+#[test]
 fn ten_mistakes_are_told_at_once_each_with_line_and_fix() {
     let path = fixture("ten/fhirwall.yaml");
     let problems = Config::load(&path, &env).unwrap_err();

@@ -175,7 +175,7 @@ fn examples() -> Vec<(&'static str, Vec<Break>)> {
         ("consent-unreadable", vec![Patch(GATEWAY, "unreadable: deny", "unreadable: permit")]),
         ("consent-cache-bound", vec![Patch(GATEWAY, "cache: 30s", "cache: 10m")]),
         ("consent-cache", vec![Patch(GATEWAY, "cache: 30s", "cache: 2m")]),
-        ("endpoint-recipient", vec![Patch(GATEWAY, "part2: {role: program}", "part2: {role: recipient}")]),
+        ("endpoint-recipient", vec![Patch(GATEWAY, "part2: {role: program,", "part2: {role: recipient,")]),
         ("observe-mode", vec![Patch(GATEWAY, "mode: enforce", "mode: observe")]),
         ("partners-some", vec![Remove(RECOVERY), Remove(PORTAL), Remove("partners/reporting.yaml")]),
         // operation

@@ -36,6 +36,7 @@ pub struct Metrics {
     stage_seconds: Histogram<f64>,
     decisions: Counter<u64>,
     redactions: Counter<u64>,
+    label_shadow: Counter<u64>,
     consent_evaluations: Counter<u64>,
     ratelimit_rejections: Counter<u64>,
     risk_events: Counter<u64>,
@@ -86,6 +87,7 @@ impl Metrics {
             stage_seconds: seconds("fhirwall_stage_duration_seconds"),
             decisions: count("fhirwall_decisions"),
             redactions: count("fhirwall_redactions"),
+            label_shadow: count("fhirwall_label_shadow"),
             consent_evaluations: count("fhirwall_consent_evaluations"),
             ratelimit_rejections: count("fhirwall_ratelimit_rejections"),
             risk_events: count("fhirwall_risk_events"),
@@ -173,6 +175,11 @@ impl Metrics {
         self.redactions.add(count, &[KeyValue::new("label", label.to_owned()), KeyValue::new("level", level)]);
     }
 
+    /// Records that the candidate code lists would label otherwise. `label` is the code of a known label.
+    pub fn label_shadow(&self, label: &'static str, change: &'static str, records: u64) {
+        self.label_shadow.add(records, &[KeyValue::new("label", label), KeyValue::new("change", change)]);
+    }
+
     pub fn consent_evaluation(&self, outcome: &'static str) {
         self.consent_evaluations.add(1, &[KeyValue::new("outcome", outcome)]);
     }
@@ -234,6 +241,7 @@ mod tests {
         metrics.stage("decide", Duration::from_micros(20));
         metrics.decision("permit", "none", "enforce");
         metrics.redaction("42CFRPart2", "resource", 2);
+        metrics.label_shadow("HIV", "added", 3);
         metrics.consent_evaluation("permit");
         metrics.ratelimit_rejection("partner");
         metrics.risk_event("export", "observe");
@@ -252,6 +260,7 @@ mod tests {
             r#"fhirwall_stage_duration_seconds_count{stage="decide"} 1"#,
             r#"fhirwall_decisions_total{decision="permit",mode="enforce",reason="none"} 1"#,
             r#"fhirwall_redactions_total{label="42CFRPart2",level="resource"} 2"#,
+            r#"fhirwall_label_shadow_total{change="added",label="HIV"} 3"#,
             r#"fhirwall_consent_evaluations_total{outcome="permit"} 1"#,
             r#"fhirwall_ratelimit_rejections_total{limit="partner"} 1"#,
             r#"fhirwall_risk_events_total{answer="observe",kind="export"} 1"#,

@@ -27,9 +27,10 @@ impl<'a> Scanner<'a, '_> {
     }
 
     pub(super) fn unknown_label(&mut self) {
+        let unknown = self.labeller.unknown();
         if let Some(facts) = self.facts() {
             facts.unknown_labels += 1;
-            facts.label(LabelSet::EMPTY.with(Label::UNKNOWN), LabelSource::Meta);
+            facts.label(unknown, LabelSource::Meta);
         }
     }
 
@@ -169,12 +170,26 @@ impl<'a> Scanner<'a, '_> {
         }
         // A program's own entry in the directory is nobody's record.
         for facts in &mut self.resources {
-            if matches!(facts.kind.as_str(), "Organization" | "Location" | "HealthcareService" | "Endpoint") {
+            if is_directory(facts.kind) {
                 facts.provenance.retain(|(_, source)| *source != LabelSource::Source);
                 facts.labels = facts.provenance.iter().map(|(label, _)| *label).collect();
             }
         }
     }
+}
+
+/// Types that say who there is, and never who was treated.
+fn is_directory(kind: ResourceType) -> bool {
+    matches!(
+        kind.as_str(),
+        "Organization"
+            | "OrganizationAffiliation"
+            | "Location"
+            | "HealthcareService"
+            | "Endpoint"
+            | "Practitioner"
+            | "PractitionerRole"
+    )
 }
 
 /// `urn:uuid:` subjects are resolved by the `fullUrl` of an entry of the same document.

@@ -322,7 +322,7 @@ impl Scanner<'_, '_> {
             if let Some(facts) = self.facts() {
                 facts.unknown_labels += 1;
             }
-            LabelSet::EMPTY.with(Label::UNKNOWN)
+            self.labeller.unknown()
         });
         self.inline = self.inline.union(labels);
     }
