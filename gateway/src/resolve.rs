@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use fhir_profiles::engine::{Limits, Place, ResourceFacts, scan};
 use fhir_profiles::ids::{InstanceId, ResourceType};
+use fhir_profiles::label::{Label, LabelSet};
 use fhir_profiles::labeller::Labeller;
 use fhir_profiles::reference::Reference;
 use quick_cache::sync::Cache;
@@ -22,6 +23,8 @@ use crate::forward::{Upstream, UpstreamRequest};
 const KEPT: Duration = Duration::seconds(30);
 /// Instances remembered per endpoint.
 const CAPACITY: usize = 50_000;
+/// Requests for the visits of a Binary's documents: Encounters and EpisodesOfCare.
+const VISITS: u32 = 2;
 /// Ids asked for in one request.
 const BATCH: usize = 100;
 
@@ -103,7 +106,17 @@ impl Resolver {
             UpstreamRequest::get("/DocumentReference".to_owned(), format!("location={location}&_count={BATCH}"));
         let Ok(answer) = self.upstream.exchange(&request).await else { return Vec::new() };
         let today = date(self.clock.now());
-        let Ok(document) = scan(&answer.body, limits, labeller, &today) else { return Vec::new() };
+        let Ok(mut document) = scan(&answer.body, limits, labeller, &today) else { return Vec::new() };
+        // A document of a visit at a program is the program's, and so is what it refers to.
+        let visits: HashSet<InstanceId> = document.label_sources().into_iter().collect();
+        if !visits.is_empty() {
+            let known = self.resolve(&visits, labeller, limits, VISITS).await;
+            document.take_over(&|visit| match known.get(visit) {
+                Some(Known::Facts(facts)) => facts.labels,
+                Some(Known::Missing) => LabelSet::EMPTY,
+                None => LabelSet::EMPTY.with(Label::UNKNOWN),
+            });
+        }
         // A server that does not know the parameter may answer with other documents.
         let refers = |at: u32| {
             document.references_of(at).any(|reference| match reference {
