@@ -96,7 +96,6 @@ pub fn allows(interaction: &Interaction) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::interaction::{ParseError, RequestParts, interpret};
 
     #[test]
