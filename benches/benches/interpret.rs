@@ -96,6 +96,7 @@ fn subject() -> Subject {
         token_id: "jti".into(),
         expires: OffsetDateTime::UNIX_EPOCH,
         emergency: None,
+        organization: None,
     }
 }
 

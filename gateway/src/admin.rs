@@ -6,6 +6,7 @@
 
 mod access;
 mod lockdowns;
+mod revocations;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use access::Need;
 pub use access::{AdminConnection, Caller};
+pub use revocations::{NotRevoked, Ordered};
 
 use crate::config::AdminRole;
 use crate::lockdown::{Lifting, Order, OrderRefused};
@@ -57,6 +59,8 @@ pub trait Operations: Send + Sync + 'static {
     async fn lock_down(&self, order: Order) -> Result<Lockdown, OrderRefused>;
     /// Ends a lockdown before its time.
     async fn lift(&self, id: &str, lifting: Lifting) -> Result<(), OrderRefused>;
+    /// Ends tokens from the next request on, on every replica; the act is on record first.
+    async fn revoke(&self, ordered: Ordered) -> Result<(), NotRevoked>;
     /// Who has which role, in the generation that serves.
     fn roles(&self) -> Vec<AdminRole>;
     /// Puts an act on record. `false`: it could not be, and must not be carried out.
@@ -94,6 +98,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/lockdowns", get(lockdowns::list).post(lockdowns::begin))
         .route("/lockdowns/{id}/lift", post(lockdowns::lift))
         .route("/consents/changed", post(consents_changed))
+        .route("/revocations", post(revocations::order))
         .layer(middleware::from_fn_with_state(admin.clone(), guard))
         .with_state(admin)
 }

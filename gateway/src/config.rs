@@ -35,11 +35,12 @@ pub use diff::{Change, How, changes};
 pub use edit::set_top_level;
 pub(crate) use endpoint::program_instance;
 pub use endpoint::{
-    Endpoint, EndpointPart2, FhirVersion, Part2Identifier, Part2Programs, Part2Role, Part2Tag, Upstream, UpstreamAuth,
+    Endpoint, EndpointAuthentication, EndpointPart2, FhirVersion, Part2Identifier, Part2Programs, Part2Role, Part2Tag,
+    Upstream, UpstreamAuth,
 };
 pub use gateway::{Directory, Gateway, Keys, Mode, Policies, ProofWanted, Waiver};
 pub use identity::{Partners, RegisteredPartner};
-pub use issuer::{Claims, Introspection, Issuer, Provider, Smart, SmartMode};
+pub use issuer::{Claims, DpopNonce, Introspection, Issuer, Provider, Smart, SmartMode};
 pub use limits::{
     AddressRates, Alerts, Limits, PartnerRates, Risk, RiskAnswer, RiskMode, RiskRule, RiskScores, UserRates,
 };

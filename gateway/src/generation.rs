@@ -20,7 +20,7 @@ use crate::config::{self, Config};
 use crate::consents::{ConsentSource, FetchedConsents, Settings, UpstreamFetch};
 use crate::forward::{NoCredential, Upstream, UpstreamCredential};
 use crate::identify::Identifier;
-use crate::identify::dpop::Nonces;
+use crate::identify::stepup::StepUp;
 use crate::links::Sealer;
 use crate::listen::trusted::TrustedProxies;
 use crate::offers::Offers;
@@ -71,6 +71,8 @@ pub struct Endpoint {
     pub candidate: Option<Labeller>,
     pub upstream: Arc<Upstream>,
     pub consents: Arc<dyn ConsentSource>,
+    /// What is asked of the authentication of users.
+    pub step_up: StepUp,
     /// The authorization server below `{base_url}/auth/`, in front and broker mode.
     pub auth: Option<AuthServer>,
     pub resolver: Resolver,
@@ -204,6 +206,7 @@ fn endpoint(one: &config::Endpoint, config: &Config, shared: &Shared) -> Result<
         facts: EndpointFacts { name: one.name.clone(), role, bases: facts_bases.clone() },
         base_path: one.base_path().to_owned(),
         auth: None,
+        step_up: StepUp::new(&one.authentication, &gateway.risk).map_err(|what| refused(&what))?,
         base_url,
         authority,
         consents: Arc::new(FetchedConsents::new(fetch, &facts_bases, consents)),
@@ -283,13 +286,13 @@ fn identifier(config: &Config, shared: &Shared) -> Result<Identifier, BuildError
     }
     issuers.extend(smart::own_issuers(config)?);
     let named: Vec<&str> = config.gateway.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
-    let nonce_key = files::derived_key(&config.gateway.keys, "dpop nonce")?;
+    let nonces = smart::nonces(config)?;
     Ok(Identifier::new(
         issuers,
         Arc::new(config.partners.clone()),
         Arc::clone(&shared.replays),
         Arc::clone(&shared.revocations),
-        Some(Nonces::new(&nonce_key)),
+        nonces,
         100_000,
     )
     .remembering(&shared.known_keys, &named)

@@ -31,7 +31,7 @@ use fhirwall_policy::subject::{Authentication, Subject};
 use quick_cache::sync::Cache;
 use time::OffsetDateTime;
 
-use self::claims::{AccessTokenFacts, ClaimedPurpose, LEEWAY};
+use self::claims::{AccessTokenFacts, ClaimedPurpose};
 use self::credentials::{Credentials, Scheme};
 use self::dpop::{Nonces, ProofTarget, verify_proof};
 use self::error::{IdentifyError, TokenFault};
@@ -173,6 +173,7 @@ impl Identifier {
             token_id: Arc::clone(&facts.token_id),
             expires: facts.expires,
             emergency: facts.emergency.clone(),
+            organization: facts.organization.clone(),
         })
     }
 
@@ -208,12 +209,12 @@ impl Identifier {
         }
         let digest = sha256(token.as_bytes());
         if let Some(known) = self.verified.get(&digest) {
-            if now >= known.facts.expires + LEEWAY {
+            let trusted =
+                self.issuers.get(&*known.facts.issuer).ok_or(IdentifyError::InvalidToken(TokenFault::Issuer))?;
+            if now >= known.facts.expires + trusted.config.clock_skew {
                 self.verified.remove(&digest);
                 return Err(IdentifyError::InvalidToken(TokenFault::Expired));
             }
-            let trusted =
-                self.issuers.get(&*known.facts.issuer).ok_or(IdentifyError::InvalidToken(TokenFault::Issuer))?;
             let holds = match &known.voucher {
                 Voucher::Signature(key) => trusted.keys.still_publishes(key, now).await.map_err(no_key)?,
                 Voucher::Introspection { until } => now < *until,

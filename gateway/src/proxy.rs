@@ -14,6 +14,7 @@ mod record;
 mod refill;
 mod risk;
 mod served;
+mod stepup;
 mod transaction;
 mod write;
 mod written;

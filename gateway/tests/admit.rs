@@ -43,6 +43,7 @@ fn subject(client: &str, sub: &str) -> Subject {
         token_id: "jti".into(),
         expires: OffsetDateTime::UNIX_EPOCH,
         emergency: None,
+        organization: None,
     }
 }
 
@@ -68,6 +69,7 @@ fn limits() -> Limits {
             rate: Rate { per_second: 3, burst: 9 },
             concurrent: 3,
             distinct_patients_per_hour: 5,
+            stated_patients_per_hour: None,
             kib_per_hour: 10,
             bulk_jobs_per_hour: 1,
             stated_patients_per_hour: None,

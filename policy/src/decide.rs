@@ -192,6 +192,7 @@ pub(crate) fn caller(asked: &Asked<'_>, purpose: PurposeOfUse) -> Caller {
         mtls: subject.authentication.mtls,
         sender_constrained: subject.authentication.sender_constrained,
         emergency: emergency(asked).is_some(),
+        organization: subject.organization.as_deref().unwrap_or_default().to_owned(),
         risk: asked.risk,
         endpoint: asked.endpoint.role,
         time: asked.now,

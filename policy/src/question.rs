@@ -54,6 +54,8 @@ pub struct Caller {
     pub mtls: bool,
     pub sender_constrained: bool,
     pub emergency: bool,
+    /// On whose behalf the app asks, as the token states it; empty: not stated.
+    pub organization: String,
     #[serde(with = "code")]
     pub risk: Risk,
     #[serde(with = "code")]
@@ -78,6 +80,7 @@ impl Default for Caller {
             mtls: true,
             sender_constrained: true,
             emergency: false,
+            organization: String::new(),
             risk: Risk::Low,
             endpoint: EndpointRole::Program,
             time: time::macros::datetime!(2026-06-01 12:00 UTC),

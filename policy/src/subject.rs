@@ -29,6 +29,9 @@ pub struct Subject {
     pub token_id: Arc<str>,
     pub expires: OffsetDateTime,
     pub emergency: Option<Emergency>,
+    /// The organization on whose behalf the client asks, as the issuer states it (UDAP Security, `hl7-b2b`
+    /// `organization_id`: a URI).
+    pub organization: Option<Arc<str>>,
 }
 
 /// How strongly, and how, the caller proved who it is.

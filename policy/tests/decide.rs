@@ -71,6 +71,7 @@ fn caller(basis: Part2Basis, purpose: PurposeOfUse, scopes: &[&str]) -> Caller {
         token_id: "jti".into(),
         expires: NOW + Duration::minutes(5),
         emergency: None,
+        organization: None,
     };
     let bases = vec!["https://ehr/fhir".into()];
     let endpoint = EndpointFacts { name: "main".into(), role: EndpointRole::Program, bases };
@@ -473,5 +474,28 @@ fn what_protects_part_2_holds_in_a_trial_run_whatever_scopes_say() {
     for label in ["HIV", "R", "SPI", "TBOO"] {
         assert!(!holds(&[label], &ConsentOutcome::Silent), "{label}");
         assert!(!holds(&[label], &denies()), "{label}");
+    }
+}
+
+#[test]
+fn the_organization_on_whose_behalf_an_app_asks_is_a_fact_for_policies() {
+    let policy = "@id(\"one-hospital\")\n@cites(\"site rule\")\n@says(\"One hospital's apps alone.\")\n\
+        @reason(\"policy-forbids\")\nforbid (principal, action in Action::\"interact\", resource)\n\
+        when { context.organization != \"https://hospital.example\" };";
+    let shipped = PolicySet::shipped_files().iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+    let texts: Vec<_> = shipped
+        .filter(|(name, _)| name.ends_with(".cedar"))
+        .chain([("own.cedar".to_owned(), policy.to_owned())])
+        .collect();
+    let set = PolicySet::load(&texts)
+        .unwrap_or_else(|problems| panic!("{}", problems.iter().map(ToString::to_string).collect::<String>()));
+    let mut caller = caller(Part2Basis::Consent, PurposeOfUse::Treat, &["patient/*.rs"]);
+    let asked = read("Observation", "r1");
+    for (organization, allowed) in
+        [(Some("https://hospital.example"), true), (Some("https://other.example"), false), (None, false)]
+    {
+        caller.subject.organization = organization.map(Into::into);
+        let reason = caller.asks(&set, &asked).err().map(|denial| denial.reason);
+        assert_eq!(reason, (!allowed).then_some(Reason::PolicyForbids), "{organization:?}");
     }
 }

@@ -257,6 +257,7 @@ fn subject(basis: Part2Basis, redaction: Redaction, purpose: PurposeOfUse, scope
         token_id: "jti".into(),
         expires: NOW + Duration::minutes(5),
         emergency: None,
+        organization: None,
     }
 }
 

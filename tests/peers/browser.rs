@@ -97,6 +97,7 @@ fn answer(page: &str, person: Person<'_>) -> Option<(String, String)> {
         let words = after.split('<').next().unwrap_or_default();
         match (name.as_str(), attribute(tag, "type").as_deref()) {
             ("login", _) => drop(fields.append_pair("login", person.login)),
+            ("username", _) => drop(fields.append_pair("username", person.login)),
             ("password", _) => drop(fields.append_pair("password", "x")),
             (_, Some("checkbox")) if person.unticks.is_some_and(|unticked| words.contains(unticked)) => {}
             (_, Some("radio")) if person.patient != Some(value.as_str()) => {}

@@ -15,5 +15,6 @@
 mod browser;
 mod chromium;
 mod clients;
+mod keycloak;
 mod processes;
 mod site;

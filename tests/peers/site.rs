@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use crate::processes::{Packages, Peer};
 
 pub(crate) const CLIENT: &str = "smart-public";
+/// The gateway's own, at the provider.
+pub(crate) const SECRET: &str = "a secret of thirty-two characters";
 /// Where the Python client is sent back to; nobody listens there.
 pub(crate) const NOWHERE: &str = "http://127.0.0.1:9/cb";
 
@@ -30,7 +32,7 @@ pub(crate) struct Ground {
 pub(crate) struct Site {
     pub(crate) base: String,
     pub(crate) world: World,
-    _provider: Peer,
+    _provider: Option<Peer>,
     _dir: TempDir,
 }
 
@@ -55,6 +57,29 @@ impl Ground {
         }
     }
 
+    /// As [`Ground::open`], with a provider of another make that is up already and knows the gateway.
+    pub(crate) fn open_before(self, issuer: &str, redirect_uri: &str, lifetime: &str) -> Site {
+        let Self { dir, neighbours } = self;
+        let base = neighbours.smart_url();
+        let sample = neighbours.issuer.issuer();
+        configure(neighbours.dir(), Mode::Broker, issuer, &base, &sample, &neighbours.base_url());
+        let file = neighbours.dir().join("fhirwall.yaml");
+        let text = fs::read_to_string(&file).unwrap().replace("    scopes: [fhirUser]\n", "");
+        fs::write(file, text + &format!("  access_token_lifetime: {lifetime}\n")).unwrap();
+        register(neighbours.dir(), redirect_uri);
+        let world = World::between(neighbours).expect("the gateway starts");
+        Site { base, world, _provider: None, _dir: dir }
+    }
+
+    /// Where the gateway will be.
+    pub(crate) fn base(&self) -> String {
+        self.neighbours.smart_url()
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.neighbours.dir()
+    }
+
     /// Puts provider and gateway up; the app is registered with this return address beside [`NOWHERE`].
     pub(crate) async fn open(self, packages: &Packages, mode: Mode, redirect_uri: &str) -> Site {
         let Self { dir, neighbours } = self;
@@ -66,7 +91,7 @@ impl Ground {
         configure(neighbours.dir(), mode, &issuer, &base, &neighbours.issuer.issuer(), &neighbours.base_url());
         register(neighbours.dir(), redirect_uri);
         let world = World::between(neighbours).expect("the gateway starts");
-        Site { base, world, _provider: provider, _dir: dir }
+        Site { base, world, _provider: Some(provider), _dir: dir }
     }
 }
 
@@ -81,7 +106,7 @@ async fn provider(packages: &Packages, dir: &Path, issuer: &str, port: u16, base
     let callback = format!("{base}/auth/callback");
     let clients = json!([
         {"client_id": CLIENT, "application_type": "web", "redirect_uris": [callback]},
-        {"client_id": "gateway", "client_secret": "a secret of thirty-two characters", "redirect_uris": [callback],
+        {"client_id": "gateway", "client_secret": SECRET, "redirect_uris": [callback],
             "grant_types": ["authorization_code", "refresh_token"]},
     ]);
     let mut command = packages.provider();
@@ -102,7 +127,7 @@ fn configure(dir: &Path, mode: Mode, issuer: &str, base: &str, sample_issuer: &s
     let text = match mode {
         Mode::Front => text.replace(sample_issuer, issuer) + "smart: {mode: front}\n",
         Mode::Broker => {
-            write_key(&dir.join("keys/provider.secret"), "a secret of thirty-two characters\n").unwrap();
+            write_key(&dir.join("keys/provider.secret"), &format!("{SECRET}\n")).unwrap();
             for (name, algorithm) in [("es", &rcgen::PKCS_ECDSA_P256_SHA256), ("rs", &rcgen::PKCS_RSA_SHA256)] {
                 let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
                 write_key(&dir.join(format!("keys/{name}.pem")), &key.serialize_pem()).unwrap();

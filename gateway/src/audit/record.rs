@@ -32,7 +32,7 @@ pub enum Kind {
     Gap,
     /// Old segments were removed at the end of their retention.
     Retention,
-    /// A token was accepted or refused by the gateway's own authorization server.
+    /// Tokens were ended: by whom, whose, and why.
     Token,
     /// Somebody read the audit log, or acted or was refused on the admin listener.
     Access,

@@ -274,6 +274,7 @@ impl Redactor {
             token_id: "offline".into(),
             expires: self.now + time::Duration::hours(1),
             emergency: None,
+            organization: None,
             partner: Arc::clone(&self.partner),
         }
     }

@@ -25,6 +25,35 @@ section! {
         upstream: Upstream,
         /// How 42 CFR Part 2 binds the holder of these records.
         part2: EndpointPart2 = EndpointPart2 { role: Part2Role::Program, programs: Part2Programs::none() },
+        /// How strong and how fresh the authentication of users must be here (RFC 9470).
+        authentication: EndpointAuthentication,
+    }
+}
+
+section! {
+    /// How strong and how fresh the authentication of users must be (RFC 9470): a token of less is answered 401 with what
+    /// to come back with. Tokens that no user stands behind are not concerned. Policies may ask for more
+    /// (`@reason("stronger-authentication-needed")`); they answer with `risk.step_up_acr_values` and `risk.step_up_max_age`.
+    pub struct EndpointAuthentication {
+        /// The token's `acr` must be one of these; empty: any will do.
+        acr_values: Vec<String> = Vec::new(),
+        /// How long ago the user may have signed in; without it, any time will do.
+        max_age: Option<Duration>,
+        /// Ask it of requests that change records, and of no others.
+        writes_only: bool = false,
+    }
+    check check_authentication;
+}
+
+fn check_authentication(authentication: &EndpointAuthentication, at: &At<'_>) {
+    let asks = !authentication.acr_values.is_empty() || authentication.max_age.is_some();
+    if authentication.writes_only && !asks {
+        at.problem_at("writes_only", "nothing is asked of the authentication", "add `acr_values` or `max_age`");
+    }
+    // RFC 9470 section 3: a list split by spaces, in quotes.
+    let plain = |acr: &String| !acr.is_empty() && acr.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+    if !authentication.acr_values.iter().all(plain) {
+        at.problem_at("acr_values", "a value has characters that no challenge can carry", "write them without spaces");
     }
 }
 

@@ -229,6 +229,7 @@ impl Gateway {
             jwks_uri: issuer.jwks_uri.as_ref().map(|uri| uri.url().clone()),
             ca_pem: issuer.ca_file.as_ref().map(|file| read_text(file).map(String::into_bytes)).transpose()?,
             introspection: issuer.introspection.as_ref().map(introspection_config).transpose()?,
+            clock_skew: time::Duration::try_from(issuer.clock_skew).unwrap_or(crate::identify::claims::LEEWAY),
             refresh: RefreshPolicy {
                 after: issuer.jwks_refresh,
                 stale_limit: issuer.jwks_stale_limit,

@@ -32,6 +32,8 @@ section! {
         jwks_refresh: Duration = Duration::from_secs(300),
         /// How old its keys may grow while fetching them fails: a key that it withdrew is trusted no longer than this.
         jwks_stale_limit: Duration = Duration::from_secs(3600),
+        /// How far its clock may differ from ours: tokens count this much longer, and this much sooner. At most 2m.
+        clock_skew: Duration = Duration::from_secs(30),
     }
     check check_issuer;
 }
@@ -99,6 +101,9 @@ section! {
         provider: Option<Provider>,
         /// broker: how long an access token lives.
         access_token_lifetime: Duration = Duration::from_secs(300),
+        /// Whether DPoP proofs must carry a nonce of ours (RFC 9449 section 8), at the FHIR bases and at the token endpoint:
+        /// a proof made ahead by somebody who borrows a key is then of no use.
+        dpop_nonce: DpopNonce = DpopNonce::Required,
     }
     check check_smart;
 }
@@ -112,6 +117,16 @@ words! {
         Front = "front",
         /// Be the SMART authorization server before a plain OpenID provider.
         Broker = "broker",
+    }
+}
+
+words! {
+    /// Whether DPoP proofs must carry a nonce.
+    pub enum DpopNonce {
+        /// They must; the first proof of a client is answered with the nonce to use.
+        Required = "required",
+        /// They need not: for clients that know no nonces.
+        Optional = "optional",
     }
 }
 
@@ -148,6 +163,13 @@ fn check_issuer(issuer: &Issuer, at: &At<'_>) {
         issuer.audience.as_ref().is_some_and(Vec::is_empty),
         "no audience is accepted, so no token ever is",
     );
+    if issuer.clock_skew > Duration::from_secs(120) {
+        at.problem_at(
+            "clock_skew",
+            "expired tokens would count for minutes",
+            "set the clocks by NTP, and write at most 2m",
+        );
+    }
     // The identifier is compared as text, and must be a URL that may be asked (RFC 8414 section 2).
     let _told = at.key("issuer").and_then(|at| WebUrl::read(&at));
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{BuildError, Endpoint, files};
-use crate::config::{self, Config, SmartMode};
+use crate::config::{self, Config, DpopNonce, SmartMode};
 use crate::consents::UpstreamFetch;
 use crate::identify::Identifier;
+use crate::identify::dpop::Nonces;
 use crate::identify::fetch::{Fetch, FetchError, HttpsFetch, Outgoing};
 use crate::identify::issuer::IssuerConfig;
 use crate::identify::partners::{ClientKeys, Partners};
@@ -46,6 +47,14 @@ pub(super) fn own_issuers(config: &Config) -> Result<Vec<OwnIssuer>, BuildError>
     Ok(issuers)
 }
 
+/// What makes nonces for DPoP proofs, where they are asked for. Replicas with the same seal keys make the same.
+pub(super) fn nonces(config: &Config) -> Result<Option<Nonces>, BuildError> {
+    match config.gateway.smart.dpop_nonce {
+        DpopNonce::Required => Ok(Some(Nonces::new(&files::derived_key(&config.gateway.keys, "dpop nonce")?))),
+        DpopNonce::Optional => Ok(None),
+    }
+}
+
 /// The authorization server of the endpoint; none in resource mode.
 pub(super) fn auth_server(
     endpoint: &Endpoint,
@@ -82,7 +91,7 @@ pub(super) fn auth_server(
     if let Some(provider) = &gateway.smart.provider {
         let secret = files::read_text(&provider.client_secret_file)?.trim_end().to_owned();
         let ca = provider.ca_file.as_ref().map(|path| files::read(path)).transpose()?;
-        let config = ProviderConfig {
+        let registration = ProviderConfig {
             issuer: provider.issuer.base().to_owned(),
             client_id: provider.client_id.clone(),
             client_secret: secret,
@@ -95,11 +104,11 @@ pub(super) fn auth_server(
             .map_err(|_| refused("smart.access_token_lifetime is too long"))?;
         return Ok(Some(AuthServer::Broker(Box::new(Broker::new(BrokerParts {
             mint: Mint { issuer: issuer.clone(), base_url: base_url.to_owned(), keys, lifetime },
-            provider: Provider::new(config, format!("{issuer}/callback"), fetch),
+            provider: Provider::new(registration, format!("{issuer}/callback"), fetch),
             info,
             seal,
             patients: Some(Arc::new(EhrPatients::new(Arc::clone(&endpoint.upstream) as Arc<dyn UpstreamFetch>))),
-            nonces: None,
+            nonces: nonces(config)?,
         })))));
     }
     let behind = gateway.issuers.first().ok_or_else(|| refused("smart.mode: front needs an issuer"))?;
@@ -148,5 +157,33 @@ struct Nowhere;
 impl Fetch for Nowhere {
     async fn fetch(&self, _request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, FetchError> {
         Err(FetchError::NotHttps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::world::Neighbours;
+
+    #[tokio::test]
+    async fn nonces_and_clock_skew_are_as_configured() {
+        let dir = tempfile::tempdir().unwrap();
+        let neighbours = Neighbours::start(dir.path(), None).await.unwrap();
+        let file = neighbours.config_file();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let configured = |more: &str, skew: &str| {
+            let text = text.replace("    access_token_typ:", &format!("{skew}    access_token_typ:"));
+            std::fs::write(&file, format!("{text}{more}")).unwrap();
+            let config = Config::load(&file, &|_| None).unwrap();
+            let issuers = config.gateway.issuer_configs().unwrap();
+            let skew = issuers.first().map(|issuer| issuer.clock_skew.whole_seconds());
+            (nonces(&config).unwrap().is_some(), skew)
+        };
+        assert_eq!(configured("", ""), (true, Some(30)), "the defaults");
+        assert_eq!(configured("smart: {dpop_nonce: optional}\n", "    clock_skew: 5s\n"), (false, Some(5)));
+        assert_eq!(configured("smart: {dpop_nonce: required}\n", "    clock_skew: 2m\n"), (true, Some(120)));
+        let too_far = text.replace("    access_token_typ:", "    clock_skew: 121s\n    access_token_typ:");
+        std::fs::write(&file, too_far).unwrap();
+        assert!(Config::load(&file, &|_| None).unwrap_err().to_string().contains("at most 2m"));
     }
 }

@@ -13,7 +13,7 @@ use time::{Duration, OffsetDateTime};
 use super::error::TokenFault;
 use super::issuer::IssuerConfig;
 
-/// How far an issuer's clock and ours may differ.
+/// How far a clock and ours may differ, where nothing else is configured.
 pub const LEEWAY: Duration = Duration::seconds(30);
 
 const MAX_SCOPES: usize = 256;
@@ -74,11 +74,11 @@ impl AccessTokenFacts {
         let audience = audience(claims, issuer)?;
         let expires = instant(claims, "exp")?.ok_or(TokenFault::Claims)?;
         let issued_at = instant(claims, "iat")?;
-        if now >= expires + LEEWAY {
+        if now >= expires + issuer.clock_skew {
             return Err(TokenFault::Expired);
         }
         let not_before = instant(claims, "nbf")?;
-        if [issued_at, not_before].into_iter().flatten().any(|start| start > now + LEEWAY) {
+        if [issued_at, not_before].into_iter().flatten().any(|start| start > now + issuer.clock_skew) {
             return Err(TokenFault::NotYet);
         }
         only_an_access_token(claims)?;
@@ -108,10 +108,7 @@ impl AccessTokenFacts {
             bound_certificate,
             bound_key,
             grant_id: text(claims, "grant_id")?.map(Arc::from),
-            organization: extension
-                .and_then(|extension| extension.get("organization_id"))
-                .and_then(Value::as_str)
-                .map(Arc::from),
+            organization: organization(extension)?,
         })
     }
 }
@@ -231,6 +228,15 @@ fn purpose(claims: &Map<String, Value>, name: &str, b2b: Option<&Value>) -> Clai
             purpose_code(one).and_then(PurposeOfUse::from_code).map_or(ClaimedPurpose::Unclear, ClaimedPurpose::One)
         }
         _ => ClaimedPurpose::Unclear,
+    }
+}
+
+/// `organization_id` of `hl7-b2b`: a URI. What is no such thing is no fact to decide by, and no token.
+fn organization(b2b: Option<&Value>) -> Result<Option<Arc<str>>, TokenFault> {
+    match b2b.and_then(|extension| extension.get("organization_id")) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(uri)) if !uri.is_empty() && uri.len() <= 512 => Ok(Some(uri.as_str().into())),
+        Some(_) => Err(TokenFault::Claims),
     }
 }
 

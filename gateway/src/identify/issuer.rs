@@ -25,6 +25,8 @@ pub struct IssuerConfig {
     /// For opaque tokens (RFC 7662).
     pub introspection: Option<IntrospectionConfig>,
     pub refresh: RefreshPolicy,
+    /// How far its clock and ours may differ.
+    pub clock_skew: time::Duration,
 }
 
 impl IssuerConfig {
@@ -40,6 +42,7 @@ impl IssuerConfig {
             ca_pem: None,
             introspection: None,
             refresh: RefreshPolicy::default(),
+            clock_skew: super::claims::LEEWAY,
         }
     }
 }

@@ -8,7 +8,7 @@ use fhirwall_policy::decide::{Asked, Denial, Observed, decide, observe};
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
 
-use super::{Journey, Visit};
+use super::{Journey, Visit, stepup};
 use crate::config::Mode;
 use crate::redact::Account;
 use crate::refusal::Refusal;
@@ -46,6 +46,9 @@ impl Journey<'_> {
 
     /// The first moment of the decision.
     pub(super) fn decide(&self, visit: &Visit<'_>, interaction: &Interaction) -> Result<Observed, Refusal> {
+        if !self.observing() {
+            self.authenticated_enough(visit, interaction)?;
+        }
         let Visit { endpoint, subject, risk, .. } = visit;
         let asked = Asked { subject, interaction, endpoint: &endpoint.facts, risk: *risk, now: self.now };
         let policies = &self.generation.policies;
@@ -54,7 +57,7 @@ impl Journey<'_> {
         } else {
             decide(policies, &asked).map(|permit| Observed { permit, would: None, narrowed: false })
         };
-        observed.map_err(refused)
+        observed.map_err(|denial| stepup::challenged(refused(denial), visit))
     }
 
     /// Notes what was decided.

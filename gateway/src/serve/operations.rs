@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
-use crate::admin::{Check, Operations};
+use crate::admin::{Check, NotRevoked, Operations, Ordered};
 use crate::audit::{Kind, Record};
 use crate::config::AdminRole;
 use crate::forward::Standing;
@@ -15,6 +15,7 @@ use crate::generation::Generation;
 use crate::lockdown::{Lifting, Order, OrderRefused};
 use crate::proxy::Gateway;
 use crate::reload::Live;
+use crate::smart::tokeninfo::GRANT_MEMORY;
 use crate::state::Lockdown;
 
 /// The gateway, as its operators see it.
@@ -112,6 +113,14 @@ impl Operations for Operated {
     async fn lift(&self, id: &str, lifting: Lifting) -> Result<(), OrderRefused> {
         let shared = &self.gateway.shared;
         shared.lockdowns.lift(id, &lifting, &shared.behaviour).await
+    }
+
+    async fn revoke(&self, ordered: Ordered) -> Result<(), NotRevoked> {
+        let shared = &self.gateway.shared;
+        let body = serde_json::json!({"revoked": ordered.what, "by": ordered.by, "reason": ordered.reason});
+        shared.audit.record(Record::of(Kind::Token, body)).await.map_err(|_| NotRevoked::Audit)?;
+        let until = shared.clock.now() + GRANT_MEMORY;
+        shared.state.revoke(ordered.what, until).await.map_err(|_| NotRevoked::State)
     }
 
     fn hosts(&self) -> Vec<String> {

@@ -18,6 +18,8 @@ use crate::identify::fetch::{Fetch, OauthClient};
 
 /// How long metadata and keys are used before they are asked for again.
 const LIFETIME: Duration = Duration::minutes(5);
+/// However many id_tokens name a key that is not known, keys are asked for at most once in this time.
+const WINDOW: Duration = Duration::seconds(10);
 /// After a failure the server is left alone for this long.
 const PAUSE: Duration = Duration::seconds(5);
 
@@ -81,12 +83,21 @@ impl Server {
 
     /// The server's metadata. Refuses a document that names another issuer.
     pub async fn metadata(&self, now: OffsetDateTime) -> Result<ServerMetadata, OauthError> {
+        self.younger_than(LIFETIME, now).await
+    }
+
+    /// The same, asked for again unless that was just done: after the server's keys have changed.
+    pub async fn renewed(&self, now: OffsetDateTime) -> Result<ServerMetadata, OauthError> {
+        self.younger_than(WINDOW, now).await
+    }
+
+    async fn younger_than(&self, age: Duration, now: OffsetDateTime) -> Result<ServerMetadata, OauthError> {
         const AWAY: OauthError =
             OauthError::new(ErrorCode::TemporarilyUnavailable, "the sign-in service is out of reach");
         // Holding the lock while asking is holding the one flight.
         let mut known = self.known.lock().await;
         if let Some((metadata, asked)) = &known.metadata
-            && now < *asked + LIFETIME
+            && now < *asked + age
         {
             return Ok(metadata.clone());
         }

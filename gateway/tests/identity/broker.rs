@@ -440,3 +440,35 @@ async fn a_public_app_need_not_name_itself_beside_its_refresh_token_and_nobody_e
     let named = unnamed.basic("symmetric", SECRET);
     assert!(body(&site.post(AuthEndpoint::Token, &named).await)["access_token"].is_string());
 }
+
+#[tokio::test]
+async fn a_provider_that_rotates_its_keys_is_asked_again_and_a_forger_leads_to_one_fetch_a_window() {
+    let site = broker();
+    let sign_in = async |key: &TestKey, state: &str, seconds: i64| {
+        let started = site.get(AuthEndpoint::Authorize, &authorize("public", state).after(seconds)).await;
+        let there = location(&started);
+        let claims = json!({"iss": PROVIDER, "aud": "gateway", "sub": "user-1", "iat": NOW, "exp": NOW + 300,
+            "nonce": query(&there, "nonce").unwrap(), "fhirUser": "Patient/a"});
+        let header = json!({"alg": "ES256", "typ": "JWT", "kid": key.kid()});
+        let id_token = key.sign_as(Algorithm::ES256, &header, &claims);
+        let answer = json!({"access_token": "theirs", "token_type": "Bearer", "id_token": id_token});
+        site.fetch.set(&format!("{PROVIDER}/token"), answer);
+        let mut back = Call::new(&[("code", "their-code"), ("state", &query(&there, "state").unwrap())]).after(seconds);
+        back.headers = cookies(&started);
+        site.get(AuthEndpoint::Callback, &back).await.status()
+    };
+    let asked = || site.fetch.requests.lock().unwrap().iter().filter(|(url, _)| url.ends_with("/jwks")).count();
+    site.get(AuthEndpoint::Authorize, &authorize("public", "first-0123456789012345")).await;
+    // Known: RSA alone. Until the new key is published, nobody signs in with it, and keys are asked for once.
+    for at in 0..20 {
+        assert_eq!(
+            sign_in(&ES256, &format!("forged-0123456789012-{at}"), 15).await,
+            StatusCode::SEE_OTHER,
+            "sent back"
+        );
+    }
+    assert_eq!(asked(), 2, "once at the start, once for the flood");
+    site.fetch.set(&format!("{PROVIDER}/jwks"), json!({"keys": [RSA.jwk.clone(), ES256.jwk.clone()]}));
+    assert_eq!(sign_in(&ES256, "rotated-0123456789012", 30).await, StatusCode::OK, "the consent page");
+    assert_eq!(asked(), 3);
+}

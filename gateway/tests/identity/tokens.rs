@@ -673,3 +673,43 @@ fn hs256_with_public_key(token: String) -> String {
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &secret, Algorithm::HS256).unwrap();
     format!("{message}.{signature}")
 }
+
+#[tokio::test]
+async fn the_configured_clock_skew_holds_at_both_ends_of_a_token_s_life_remembered_or_not() {
+    for skew in [0, 5, 120] {
+        let world = World::with(|config| config.clock_skew = Duration::seconds(skew), None);
+        let at = |seconds: i64| now() + Duration::seconds(seconds);
+        let draft = Draft::new().claim("iat", json!(NOW)).claim("exp", json!(NOW + 300));
+        let early = world.identify_at(&draft, at(-skew - 1)).await.err();
+        assert_eq!(early, Some(IdentifyError::InvalidToken(TokenFault::NotYet)), "{skew}");
+        assert!(world.identify_at(&draft, at(-skew)).await.is_ok(), "{skew}");
+        assert!(world.identify_at(&draft, at(300 + skew - 1)).await.is_ok(), "{skew}: remembered");
+        for name in ["remembered", "fresh"] {
+            let late = world.identify_at(&draft, at(300 + skew)).await.err();
+            assert_eq!(late, Some(IdentifyError::InvalidToken(TokenFault::Expired)), "{skew}: {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_claims_of_hl7_b2b_are_facts_of_the_caller() {
+    let world = World::new();
+    let b2b = |extension: Value| Draft::new().claim("extensions", json!({"hl7-b2b": extension}));
+    let organization = "https://hospital.example/organization/1";
+    let stated = b2b(json!({"version": "1", "organization_id": organization, "organization_name": "A Hospital",
+        "purpose_of_use": ["urn:oid:2.16.840.1.113883.5.8#ETREAT"]}));
+    let subject = world.identify(&stated).await.unwrap();
+    assert_eq!(subject.organization.as_deref(), Some(organization));
+    assert_eq!(subject.purpose, Some(PurposeOfUse::Etreat));
+    assert_eq!(world.identify(&Draft::new()).await.unwrap().organization, None);
+    for (name, extension) in [
+        ("not a text", json!({"organization_id": 1})),
+        ("empty", json!({"organization_id": ""})),
+        ("too long", json!({"organization_id": "x".repeat(600)})),
+    ] {
+        let refused = world.identify(&b2b(extension)).await.err();
+        assert_eq!(refused, Some(IdentifyError::InvalidToken(TokenFault::Claims)), "{name}");
+    }
+    let unregistered = b2b(json!({"purpose_of_use": ["urn:oid:2.16.840.1.113883.5.8#HMARKT"]}));
+    assert_eq!(world.identify(&unregistered).await.err(), Some(IdentifyError::PurposeNotAllowed));
+}

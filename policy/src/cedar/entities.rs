@@ -58,6 +58,7 @@ fn context(set: &PolicySet, caller: &Caller) -> Option<Context> {
         ("mtls".to_owned(), RestrictedExpression::new_bool(caller.mtls)),
         ("sender_constrained".to_owned(), RestrictedExpression::new_bool(caller.sender_constrained)),
         ("emergency".to_owned(), RestrictedExpression::new_bool(caller.emergency)),
+        ("organization".to_owned(), RestrictedExpression::new_string(caller.organization.clone())),
         ("risk".to_owned(), code("Risk", caller.risk.code())?),
         ("endpoint".to_owned(), code("EndpointRole", caller.endpoint.code())?),
     ];

@@ -103,6 +103,7 @@ impl Mint {
             let facts = [
                 ("fhirUser", user.fhir_user.as_deref().map(|text| json!(self.absolute(text)))),
                 ("acr", user.acr.as_ref().map(|acr| json!(acr))),
+                ("amr", (!user.amr.is_empty()).then(|| json!(user.amr))),
                 ("auth_time", user.auth_time.map(|at| json!(at))),
             ];
             for (name, value) in facts {

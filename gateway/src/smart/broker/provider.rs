@@ -10,8 +10,8 @@ use openidconnect::core::{
     CoreTokenIntrospectionResponse, CoreTokenType,
 };
 use openidconnect::{
-    AdditionalClaims, AuthenticationContextClass, AuthorizationCode, ClientId, ClientSecret, CsrfToken,
-    EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, IdTokenFields, Nonce,
+    AdditionalClaims, AuthenticationContextClass, AuthorizationCode, ClaimsVerificationError, ClientId, ClientSecret,
+    CsrfToken, EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, IdTokenFields, Nonce,
     OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope,
     StandardErrorResponse, StandardTokenResponse, TokenResponse as _,
 };
@@ -22,7 +22,7 @@ use time::OffsetDateTime;
 use crate::identify::fetch::Fetch;
 use crate::smart::answer::{ErrorCode, OauthError};
 use crate::smart::login::Login;
-use crate::smart::metadata::Server;
+use crate::smart::metadata::{Server, ServerMetadata};
 
 /// The provider, and the gateway's registration there.
 #[derive(Clone)]
@@ -50,6 +50,8 @@ pub struct User {
     pub fhir_user: Option<String>,
     pub patient: Option<String>,
     pub acr: Option<String>,
+    /// How the user proved who it is (RFC 8176).
+    pub amr: Vec<String>,
     pub auth_time: Option<i64>,
     /// With it the provider is asked, at each refresh, whether the user is still there.
     pub refresh_token: Option<String>,
@@ -174,9 +176,20 @@ impl Provider {
             .map_err(|error| if matches!(error, RequestTokenError::Request(_)) { AWAY } else { NOT_SIGNED_IN })?;
         let id_token = answer.id_token().ok_or(NOT_SIGNED_IN)?;
         let clock = DateTime::from_timestamp(now.unix_timestamp(), 0).ok_or(NOT_SIGNED_IN)?;
+        let nonce = Nonce::new(login.nonce.clone());
         // A provider may list HS256, keyed with our secret: signatures count, shared secrets do not.
         let verifier = client.id_token_verifier().set_time_fn(move || clock).set_allowed_algs(ASYMMETRIC);
-        let claims = id_token.claims(&verifier, &Nonce::new(login.nonce.clone())).map_err(|_| NOT_SIGNED_IN)?;
+        let renewed;
+        let claims = match id_token.claims(&verifier, &nonce) {
+            Ok(claims) => claims,
+            // Signed by a key that is newer than what we know: the provider has rotated its keys.
+            Err(ClaimsVerificationError::SignatureVerification(_)) => {
+                renewed = self.client_of(self.server.renewed(now).await?)?;
+                let verifier = renewed.id_token_verifier().set_time_fn(move || clock).set_allowed_algs(ASYMMETRIC);
+                id_token.claims(&verifier, &nonce).map_err(|_| NOT_SIGNED_IN)?
+            }
+            Err(_) => return Err(NOT_SIGNED_IN),
+        };
         let auth_time = claims.auth_time().map(|at| at.timestamp());
         // OpenID Connect Core 1.0 section 3.1.2.1: with max_age asked, auth_time must be there and recent enough.
         if let Some(age) = login.request.max_age {
@@ -194,6 +207,7 @@ impl Provider {
             fhir_user: told(&self.config.fhir_user_claim),
             patient: told(&self.config.patient_claim),
             acr: claims.auth_context_ref().map(|acr| acr.as_str().to_owned()),
+            amr: claims.auth_method_refs().into_iter().flatten().map(|method| method.as_str().to_owned()).collect(),
             auth_time,
             refresh_token: answer.refresh_token().map(|token| token.secret().clone()),
         })
@@ -216,7 +230,10 @@ impl Provider {
     }
 
     async fn client(&self, now: OffsetDateTime) -> Result<Client, OauthError> {
-        let metadata = self.server.metadata(now).await?;
+        self.client_of(self.server.metadata(now).await?)
+    }
+
+    fn client_of(&self, metadata: ServerMetadata) -> Result<Client, OauthError> {
         let secret = ClientSecret::new(self.config.client_secret.clone());
         let redirect = RedirectUrl::new(self.redirect_uri.clone()).map_err(|_| AWAY)?;
         let client =
