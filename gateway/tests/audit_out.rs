@@ -360,7 +360,7 @@ async fn what_a_sink_has_not_taken_is_not_removed_however_old_its_heads_among_it
 async fn closed_segments_verify_elsewhere_with_the_public_key_alone() {
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let key = SigningKey::generate().unwrap().0;
-    let public = key.verifying_key();
+    let public = key.verifying_key().clone();
     let config = AuditConfig { segment_bytes: 1500, ..AuditConfig::new(dir.path(), key) };
     let log = AuditLog::open(config, Arc::new(FixedClock::at(1_767_225_600))).unwrap();
     for _ in 0..20 {
@@ -376,7 +376,7 @@ async fn closed_segments_verify_elsewhere_with_the_public_key_alone() {
     let verified = with(vec![public]);
     assert_eq!((verified.finding, verified.kinds["disclosure"]), (None, 20));
     assert!(verified.segments > 3);
-    assert!(with(vec![SigningKey::generate().unwrap().0.verifying_key()]).finding.is_some());
+    assert!(with(vec![SigningKey::generate().unwrap().0.verifying_key().clone()]).finding.is_some());
 }
 
 #[tokio::test]
