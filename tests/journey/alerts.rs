@@ -21,7 +21,9 @@ async fn world_told_to(receiver: &Receiver) -> (World, TempDir) {
     let dir = TempDir::new().unwrap();
     let neighbours = Neighbours::start(dir.path(), None).await.unwrap();
     let secret = base64::engine::general_purpose::STANDARD.encode(SECRET);
-    std::fs::write(dir.path().join("keys/webhook"), secret).unwrap();
+    let key = dir.path().join("keys/webhook");
+    std::fs::write(&key, secret).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let file = neighbours.config_file();
     let text = std::fs::read_to_string(&file).unwrap();
     let sink = format!("{{kind: webhook, url: \"http://{}/hook\", secret_file: keys/webhook}}", receiver.address);

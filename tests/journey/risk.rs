@@ -55,12 +55,12 @@ async fn who_is_refused_again_and_again_is_slowed_down_with_the_reason_on_record
     assert_eq!(statuses[..5], [404; 5], "up to the bound nobody is slowed down");
     let refused = records(&world, &dir, fhirwall::audit::Kind::Refusal).await;
     let throttled = refused.iter().find(|record| record["reason"] == "risk-throttled").expect("a record of it");
-    let reason = &throttled["risk"]["reasons"][0];
-    assert_eq!(
-        (&reason["signal"], &reason["seen"], &reason["usual"]),
-        (&json!("denied-requests"), &json!(6.0), &json!(5.0))
-    );
-    assert!(reason["says"].as_str().unwrap().contains("refused 6 times within 5 min"), "{reason}");
+    let reasons = throttled["risk"]["reasons"].as_array().unwrap();
+    let reason = reasons.iter().find(|reason| reason["signal"] == "denied-requests").expect("the rule among them");
+    let (seen, bound) = (reason["seen"].as_f64().unwrap(), reason["usual"].as_f64().unwrap());
+    assert!(seen >= 6.0 && bound == 5.0, "{reason}");
+    let says = format!("refused {seen:.0} times within 5 min; 5 are the bound");
+    assert!(reason["says"].as_str().unwrap().contains(&says), "{reason}");
     assert_eq!(read(&world, &world.treatment.token, "/Patient/amara-osei").await.status, 200);
     let told = records(&world, &dir, fhirwall::audit::Kind::Risk).await;
     assert_eq!(told.len(), 1, "told once: {told:?}");
