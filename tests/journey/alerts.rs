@@ -56,7 +56,9 @@ async fn refusals_a_suspended_partner_and_a_broken_chain_are_told_once_each_and_
     let app = &world.research;
     let ask = |below: String| async move { app.client.get(&below, &app.token).await.unwrap().status.as_u16() };
     assert_eq!(ask(format!("{}/Patient?_id=amara-osei", world.base_url())).await, 200);
-    assert_eq!(alerts(&receiver), Vec::new(), "nothing yet");
+    // The demo's own certificates are short-lived, and that is told.
+    let expiry = |(name, _): &(String, String)| name == Alert::CertificateExpiry.as_str();
+    assert!(alerts(&receiver).iter().all(expiry), "nothing else yet");
     for number in 0..5 {
         ask(format!("{}/Condition/guess-{number}", world.base_url())).await;
     }
