@@ -81,12 +81,13 @@ async fn refusals_a_suspended_partner_and_a_broken_chain_are_told_once_each_and_
     let segment = dir.path().join("audit/audit-00000001.ndjson");
     let bytes = std::fs::read(&segment).unwrap();
     let at = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 40;
-    let mut broken = bytes.clone();
-    broken[at] ^= 1;
-    std::fs::write(&segment, &broken).unwrap();
+    // One byte in place: the gateway goes on writing behind it.
+    let file = std::fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    let put = |byte: u8| std::os::unix::fs::FileExt::write_at(&file, &[byte], at as u64).unwrap();
+    put(bytes[at] ^ 1);
     world.gateway.look().await;
     world.gateway.look().await;
-    std::fs::write(&segment, &bytes).unwrap();
+    put(bytes[at]);
     let metrics = world.gateway.shared.metrics.text().unwrap();
     assert!(metrics.contains("fhirwall_audit_chain_breaks_total 2"), "{metrics}");
     receiver.until(|text| text.contains(Alert::ChainBreak.as_str())).await;
