@@ -69,7 +69,7 @@ fn subject() -> Subject {
         client_id: "app".into(),
         name: "App".into(),
         status: Status::Active,
-        scopes: vec!["patient/*.rs".into(), "user/*.rs".into()],
+        scopes: vec!["patient/*.rs".into(), "user/*.rs".into()].into(),
         purposes_of_use: vec![PurposeOfUse::Treat],
         part2: Part2 { basis: Part2Basis::Consent, redaction: Redaction::Marked },
         consent_recipients: Vec::new(),
@@ -90,6 +90,7 @@ fn subject() -> Subject {
             acr: None,
             amr: Vec::new(),
             auth_time: None,
+            stepped_up: false,
             mtls: true,
             sender_constrained: true,
         },
@@ -104,7 +105,12 @@ fn subject() -> Subject {
 #[divan::bench]
 fn decided(bencher: Bencher<'_, '_>) {
     let subject = subject();
-    let endpoint = EndpointFacts { name: "main".into(), role: EndpointRole::Program, bases: Vec::new() };
+    let endpoint = EndpointFacts {
+        name: "main".into(),
+        role: EndpointRole::Program,
+        bases: Vec::new(),
+        consents: Default::default(),
+    };
     bencher.bench(|| {
         let interaction = interpret(black_box(&parts(1))).ok()?;
         let asked = Asked {

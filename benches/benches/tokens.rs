@@ -60,7 +60,7 @@ fn partner() -> PartnerEntry {
             client_id: "app".into(),
             name: "App".to_owned(),
             status: Status::Active,
-            scopes: vec!["patient/*.rs".to_owned()],
+            scopes: vec!["patient/*.rs".to_owned()].into(),
             purposes_of_use: vec![PurposeOfUse::Treat],
             part2: Part2 { basis: Part2Basis::Consent, redaction: Redaction::Silent },
             consent_recipients: Vec::new(),

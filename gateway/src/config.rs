@@ -5,8 +5,10 @@
 
 mod address;
 mod certificate;
+mod consent;
 mod diff;
 mod edit;
+mod emergency;
 mod endpoint;
 mod gateway;
 mod identity;
@@ -31,8 +33,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use address::{Origin, RedirectUri, WebUrl, is_loopback};
+pub use consent::{Consent, ConsentPart2, ConsentSource, Offset, Unreadable};
 pub use diff::{Change, How, changes};
 pub use edit::set_top_level;
+pub use emergency::Emergency;
 pub(crate) use endpoint::program_instance;
 pub use endpoint::{
     Endpoint, EndpointAuthentication, EndpointPart2, FhirVersion, Part2Identifier, Part2Programs, Part2Role, Part2Tag,
@@ -52,11 +56,11 @@ pub use quantity::ByteSize;
 pub use read::{At, Setting};
 pub use reference::reference;
 pub(crate) use sensitivity::READ_AS;
-pub use sensitivity::{
-    CodeGroup, CodeListFile, Consent, ConsentSource, LabelMapping, LabelSource, Labels, UnknownLabel, Unreadable,
-};
+pub use sensitivity::{CodeGroup, CodeListFile, LabelMapping, LabelSource, Labels, UnknownLabel};
 pub use shape::{Form, Key, Section, Shape};
 pub use value::{FilePath, Network, Place, Secret, Sha256};
+
+use fhirwall_policy::cedar::Ceiling;
 
 use crate::config::read::{Environment, Source};
 
@@ -121,6 +125,17 @@ impl Config {
     pub fn policy_files(&self) -> Vec<(String, String)> {
         let cedar = self.policies.iter().filter(|policy| policy.name.ends_with(".cedar"));
         cedar.map(|policy| (policy.name.clone(), policy.text.clone())).collect()
+    }
+
+    /// Who stands under which template of the policy set.
+    pub fn ceilings(&self) -> Vec<Ceiling> {
+        let ceilings = self.partners.iter().flat_map(|one| {
+            one.file
+                .ceilings
+                .iter()
+                .map(|template| Ceiling { template: template.clone(), app: one.partner.client_id.to_string() })
+        });
+        ceilings.collect()
     }
 
     /// Every file and directory that this configuration is read from, its own file first.

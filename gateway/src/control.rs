@@ -141,7 +141,7 @@ pub fn controls() -> impl Iterator<Item = &'static Control> {
 
 /// Holds a loaded configuration against every rule; the heaviest findings first.
 pub fn findings(config: &Config, now: OffsetDateTime) -> Vec<Finding> {
-    let policies = PolicySet::load(&config.policy_files());
+    let policies = PolicySet::load_with(&config.policy_files(), &config.ceilings());
     findings_under(config, policies.as_ref().map_err(Vec::as_slice), now)
 }
 

@@ -16,6 +16,7 @@ use fhirwall_policy::cedar::PolicySet;
 use fhirwall_policy::consent::{ConsentBook, ConsentOutcome, RecordFacts, evaluate};
 use fhirwall_policy::permit::{Disclosure, DisclosureFacts, Memo, Permit};
 use fhirwall_policy::reason::Reason;
+use fhirwall_policy::record::{Met, met};
 use fhirwall_policy::scope::Constraint;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -100,6 +101,10 @@ pub struct Verdicts {
     pub policies: Vec<String>,
     /// The consents that justified or refused something.
     pub consents: Vec<String>,
+    /// What policies were asked about, and what they said.
+    pub met: Vec<Met>,
+    /// How often consents were weighed, by what they said: `permit`, `deny`, `silent`.
+    pub weighed: [(&'static str, u64); 3],
     /// Shown on the basis of a consent: the notice of 42 CFR 2.32 travels with it.
     pub by_consent: bool,
     links: HashMap<(String, String), String>,
@@ -118,6 +123,8 @@ impl Judgement<'_> {
             rules: Vec::new(),
             policies: self.permit.policies().to_vec(),
             consents: Vec::new(),
+            met: Vec::new(),
+            weighed: [("permit", 0), ("deny", 0), ("silent", 0)],
             by_consent: false,
             links: HashMap::new(),
             bases: self.bases.iter().map(|base| (*base).to_owned()).collect(),
@@ -179,6 +186,15 @@ impl Judgement<'_> {
                 }
             };
             verdicts.references.insert(instance.clone(), verdict);
+        }
+        verdicts.met = met(&memo);
+        for outcome in outcomes.iter().filter(|((patients, ..), _)| !patients.is_empty()).map(|(_, outcome)| outcome) {
+            let said = match outcome {
+                ConsentOutcome::Permit { .. } => "permit",
+                ConsentOutcome::Deny { .. } => "deny",
+                ConsentOutcome::Silent => "silent",
+            };
+            verdicts.weighed.iter_mut().filter(|(word, _)| *word == said).for_each(|(_, count)| *count += 1);
         }
         verdicts
     }

@@ -161,6 +161,13 @@ impl Upstream {
         self
     }
 
+    /// Leaves none of the URLs alone while they fail: for a server that is not asked for its health.
+    #[must_use]
+    pub fn unwatched(mut self) -> Self {
+        self.pool = Arc::new(Pool::unwatched(&self.bases));
+        self
+    }
+
     /// Shares what is known of the URLs with other generations, and has them asked for their health this often.
     #[must_use]
     pub fn pooled(mut self, pool: Arc<Pool>, health_interval: Duration, clock: Arc<dyn Clock>) -> Self {

@@ -1,5 +1,6 @@
 //! One generation of the configuration, ready to serve: built whole or not at all, then never changed.
 
+mod consents;
 mod files;
 mod labelling;
 mod smart;
@@ -17,7 +18,8 @@ pub use files::BuildError;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::consents::{ConsentSource, FetchedConsents, Settings, UpstreamFetch};
+use crate::consents::ConsentSource;
+use crate::emergency::Emergency;
 use crate::forward::{NoCredential, Upstream, UpstreamCredential};
 use crate::identify::Identifier;
 use crate::identify::stepup::StepUp;
@@ -46,6 +48,7 @@ pub struct Generation {
     pub sealer: Sealer,
     /// The first issuer, whose endpoints clients look for here in resource mode.
     pub issuer: Option<Server>,
+    pub emergency: Emergency,
     pub limits: Limits,
     /// By listener, in the order of the configuration.
     pub listeners: Vec<ServerTls>,
@@ -94,7 +97,7 @@ impl Generation {
             .filter(|file| file.name.ends_with(".cedar"))
             .map(|file| (file.name.clone(), file.text.clone()))
             .collect();
-        let policies = PolicySet::load(&texts).map_err(|problems| {
+        let policies = PolicySet::load_with(&texts, &config.ceilings()).map_err(|problems| {
             BuildError::Policies(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         })?;
         let report = config.policies.iter().find(|file| file.name == prove::REPORT);
@@ -118,6 +121,7 @@ impl Generation {
             endpoints,
             sealer: sealer(&gateway.keys)?,
             issuer: issuer(&gateway)?,
+            emergency: Emergency::of(&gateway.emergency),
             limits: Limits {
                 max_bytes: gateway.limits.response_bytes.bytes(),
                 max_depth: u16::try_from(gateway.limits.json_depth.get()).unwrap_or(u16::MAX),
@@ -170,7 +174,7 @@ impl Endpoint {
 /// A set whose proof failed never goes live; one that nobody proved does where the configuration bears it. The set that
 /// ships with the gateway was proved before it was shipped.
 fn proved(wanted: config::ProofWanted, report: Option<&str>, policies: &PolicySet) -> Result<(), BuildError> {
-    match (prove::stamp(report, policies.epoch()), wanted) {
+    match (prove::stamp(report, policies.text_epoch()), wanted) {
         (Stamp::Proved, _) => Ok(()),
         (Stamp::Failed(why), _) => Err(BuildError::Policies(why)),
         (Stamp::Missing(_), _) if prove::is_shipped(policies) => Ok(()),
@@ -197,19 +201,23 @@ fn endpoint(one: &config::Endpoint, config: &Config, shared: &Shared) -> Result<
         config::Part2Role::Program => EndpointRole::Program,
         config::Part2Role::Recipient => EndpointRole::Recipient,
     };
-    let fetch: Arc<dyn UpstreamFetch> = Arc::clone(&upstream) as Arc<dyn UpstreamFetch>;
-    let consents = Settings { cache: gateway.consent.cache, ..Settings::default() };
     let facts_bases: Vec<String> = std::iter::once(base_url.clone()).chain(bases.iter().cloned()).collect();
+    let consents = consents::source(&gateway.consent, &upstream, &facts_bases, shared)?;
     Ok(Endpoint {
         labeller: labelling::labeller(config, &one.part2, &facts_bases)?,
         candidate: labelling::candidate(config, &one.part2, &facts_bases)?,
-        facts: EndpointFacts { name: one.name.clone(), role, bases: facts_bases.clone() },
+        facts: EndpointFacts {
+            name: one.name.clone(),
+            role,
+            bases: facts_bases.clone(),
+            consents: gateway.consent.reading(),
+        },
         base_path: one.base_path().to_owned(),
         auth: None,
         step_up: StepUp::new(&one.authentication, &gateway.risk).map_err(|what| refused(&what))?,
         base_url,
         authority,
-        consents: Arc::new(FetchedConsents::new(fetch, &facts_bases, consents)),
+        consents,
         resolver: Resolver::new(Arc::clone(&upstream), Arc::clone(&shared.clock)),
         offers: Offers::new(Arc::clone(&upstream), Arc::clone(&shared.clock)),
         upstream,
@@ -231,7 +239,8 @@ pub(crate) fn offline_endpoint(
         config::Part2Role::Recipient => EndpointRole::Recipient,
     };
     let labeller = labelling::labeller(config, &one.part2, &bases)?;
-    Ok((EndpointFacts { name: one.name.clone(), role, bases }, labeller))
+    let consents = config.gateway.consent.reading();
+    Ok((EndpointFacts { name: one.name.clone(), role, bases, consents }, labeller))
 }
 
 /// The way to the EHR of an endpoint, with the gateway's own credential.

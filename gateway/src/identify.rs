@@ -167,6 +167,7 @@ impl Identifier {
                 acr: facts.acr.clone(),
                 amr: facts.amr.clone(),
                 auth_time: facts.auth_time,
+                stepped_up: false,
                 mtls,
                 sender_constrained: facts.bound_certificate.is_some() || facts.bound_key.is_some(),
             },

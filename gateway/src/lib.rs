@@ -16,6 +16,7 @@ pub mod control;
 pub mod decide;
 pub mod decisions;
 pub mod demo;
+pub mod emergency;
 pub mod evidence;
 pub mod forward;
 pub mod generation;

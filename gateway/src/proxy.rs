@@ -2,6 +2,7 @@
 
 mod batch;
 mod brought;
+mod decided;
 mod export;
 mod history;
 mod image;
@@ -180,7 +181,7 @@ impl<'a> Journey<'a> {
             return Ok(outcome);
         }
         let subject = self.stage("identify", self.identify(endpoint, connection, request, called)).await?;
-        self.journal.subject(&subject);
+        self.journal.subject(&subject, self.generation.emergency.discloser(&endpoint.facts.name));
         let interaction = self.measure("interpret", || interpret(endpoint, path, request))?;
         let load = load_of(&interaction);
         let (interaction, position) = self.unseal(endpoint, &subject, interaction)?;
@@ -215,8 +216,7 @@ impl<'a> Journey<'a> {
         position: Option<Position>,
         brought: &Brought<'_>,
     ) -> Result<Outcome, Refusal> {
-        let decided = self.measure("decide", || self.decide(visit, interaction))?;
-        let permit = self.decided(decided);
+        let permit = self.decide(visit, interaction)?;
         let stage = self.stage_of(visit, &permit);
         if interaction.changes() {
             self.write(&stage, visit.subject, brought).await
@@ -318,10 +318,11 @@ impl<'a> Journey<'a> {
             audience: Some(&endpoint.base_url),
         };
         let identified = self.generation.identifier.identify(&presented, self.now).await;
-        identified.map_err(|error| {
+        let subject = identified.map_err(|error| {
             self.shared.admission.not_identified(connection.address.ip(), connection.certificate(), &error);
             Refusal::identify(&error, public::resource_metadata(endpoint).as_deref())
-        })
+        })?;
+        Ok(self.generation.emergency.stepped_up(subject, self.now))
     }
 
     async fn admit(&self, subject: &Subject, load: Load) -> Result<Admitted, Refusal> {
@@ -383,6 +384,7 @@ impl<'a> Journey<'a> {
         let answer = match recorded {
             Ok(()) => {
                 self.shared.metrics.audit_record();
+                self.journal.emergency(self.shared, "disclosed");
                 self.journal.observe(self.shared, self.now, None, answer.body.len());
                 self.journal.count(self.shared, Ok(answer.status), took);
                 Answer { ending: Some(self.journal.ending(Arc::clone(&self.shared.audit))), ..answer }
@@ -399,6 +401,7 @@ impl<'a> Journey<'a> {
         let reason = refusal.reason;
         let mut visible = refusal.clone();
         if self.journal.is_identified() {
+            self.journal.emergency(self.shared, "refused");
             self.journal.observe(self.shared, self.now, Some(reason), 0);
             let record = self.journal.refusal(&refusal);
             if self.record(record).await.is_err() {

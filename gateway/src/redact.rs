@@ -19,6 +19,7 @@ use fhir_profiles::label::{Label, LabelSet};
 use fhirwall_policy::partner::Redaction;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
+use fhirwall_policy::record::Met;
 use time::OffsetDateTime;
 
 pub use observed::Enforced;
@@ -48,6 +49,8 @@ pub struct Account {
     pub withheld: Vec<Withheld>,
     pub policies: Vec<String>,
     pub consents: Vec<String>,
+    /// What policies were asked about, and what they said.
+    pub met: Vec<Met>,
     /// Something was left out of the answer.
     pub reduced: bool,
     /// In a trial run: what carrying the verdicts out would have come to.
@@ -131,6 +134,11 @@ impl Stage<'_> {
         };
         let judged = documents.into_iter().map(|document| {
             let verdicts = judgement.judge(&document);
+            if self.permit.needs_consents() {
+                for (outcome, count) in verdicts.weighed.iter().filter(|(_, count)| *count > 0) {
+                    self.shared.metrics.consent_evaluations(outcome, *count);
+                }
+            }
             Judged { document, verdicts, lacks: lacks.clone() }
         });
         Ok(judged.collect())
@@ -333,6 +341,7 @@ fn account(document: &Document<'_>, verdicts: &Verdicts, removals: &[Removal], b
         withheld,
         policies,
         consents: verdicts.consents.clone(),
+        met: verdicts.met.clone(),
         reduced: removals
             .iter()
             .any(|removal| matches!(removal.level, Level::Resource | Level::Element | Level::Masked)),
@@ -344,7 +353,7 @@ impl Account {
     /// What the record says of two pages that are sent as one.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
-        let Self { patients, instances, labels, withheld, policies, consents, reduced, enforced } = other;
+        let Self { patients, instances, labels, withheld, policies, consents, met, reduced, enforced } = other;
         let pairs = [
             (&mut self.patients, patients),
             (&mut self.instances, instances),
@@ -360,6 +369,7 @@ impl Account {
             }
         }
         add_withheld(&mut self.withheld, withheld);
+        self.met.extend(met);
         self.reduced |= reduced;
         self.enforced = match (self.enforced.take(), enforced) {
             (Some(first), Some(second)) => Some(first.and(second)),

@@ -3,7 +3,6 @@
 mod admin;
 pub(crate) mod behaviour;
 mod deliveries;
-mod offered;
 mod operations;
 mod service;
 mod start;

@@ -22,7 +22,7 @@ fn subject(client: &str, sub: &str) -> Subject {
         client_id: client.into(),
         name: client.to_owned(),
         status: Status::Active,
-        scopes: vec![],
+        scopes: vec![].into(),
         purposes_of_use: vec![],
         part2: Part2 { basis: Part2Basis::None, redaction: Redaction::Silent },
         consent_recipients: vec![],
@@ -52,6 +52,8 @@ fn emergency(client: &str, sub: &str, patient: &str) -> Subject {
         reason: "unconscious".to_owned(),
         patient: patient.parse().unwrap(),
         until: OffsetDateTime::UNIX_EPOCH,
+        name: None,
+        affiliation: None,
     };
     Subject { emergency: Some(emergency), ..subject(client, sub) }
 }
@@ -72,7 +74,6 @@ fn limits() -> Limits {
             stated_patients_per_hour: None,
             kib_per_hour: 10,
             bulk_jobs_per_hour: 1,
-            stated_patients_per_hour: None,
         },
         ..Limits::default()
     }

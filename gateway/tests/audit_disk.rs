@@ -47,7 +47,7 @@ fn disclosure(n: u64) -> Record {
 }
 
 fn emergency(n: u64) -> Record {
-    let emergency = Some(EmergencyAccess { reason: "unconscious".to_owned() });
+    let emergency = Some(EmergencyAccess { reason: "unconscious".to_owned(), ..EmergencyAccess::default() });
     Record::disclosure(AuditRecord { decision: format!("d{n}"), emergency, ..AuditRecord::default() })
 }
 

@@ -373,7 +373,7 @@ async fn closed_segments_verify_elsewhere_with_the_public_key_alone() {
         }
     }
     let with = |keys| verify(elsewhere.path(), &Anchors { keys, head: None }).unwrap();
-    let verified = with(vec![public]);
+    let verified = with(vec![public.clone()]);
     assert_eq!((verified.finding, verified.kinds["disclosure"]), (None, 20));
     assert!(verified.segments > 3);
     assert!(with(vec![SigningKey::generate().unwrap().0.verifying_key().clone()]).finding.is_some());

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use fhirwall::audit::delivery::Delivery;
 use fhirwall::audit::event::Site;
 use fhirwall::audit::sinks::{FhirEndpoint, NdjsonFile, OcsfEndpoint, OtlpLogs, Sink, SinkError};
-use fhirwall::audit::webhook::{AlertWebhook, WebhookSecret};
+use fhirwall::audit::webhook::{AlertWebhook, Webhook, WebhookSecret};
 use fhirwall::audit::{
     AuditConfig, AuditLog, AuditRecord, AuditUnavailable, EmergencyAccess, Kind, Record, SigningKey,
 };
@@ -164,12 +164,12 @@ async fn a_collector_gets_log_records_and_people_get_alerts_alone() {
     assert!(records.iter().any(|r| r["attributes"][0]["value"]["stringValue"] == "fhirwall.audit.disclosure"));
 
     let secret = WebhookSecret::from_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-    let hook = AlertWebhook {
+    let hook = AlertWebhook(Webhook {
         url: "https://pager.example/hook".to_owned(),
         client: Arc::new(people.clone()),
         secret,
         clock: Arc::new(FixedClock::at(1_767_225_700)),
-    };
+    });
     drain(&Delivery::new("pager", Box::new(hook), Arc::clone(&log))).await;
     let told = people.told();
     assert_eq!(told.len(), 1);
@@ -209,7 +209,7 @@ async fn a_record_that_must_be_acknowledged_counts_only_then_and_an_emergency_do
     let (taken, acknowledged) = tokio::sync::watch::channel(0);
     log.wait_for(vec![acknowledged]);
     assert_eq!(log.record(disclosure(0)).await, Err(AuditUnavailable::Slow));
-    let emergency = Some(EmergencyAccess { reason: "unconscious".to_owned() });
+    let emergency = Some(EmergencyAccess { reason: "unconscious".to_owned(), ..EmergencyAccess::default() });
     let record = AuditRecord { decision: "d1".to_owned(), emergency, ..AuditRecord::default() };
     let receipt = log.record(Record::disclosure(record)).await.unwrap();
     taken.send_replace(receipt.seq + 1);

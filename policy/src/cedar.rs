@@ -10,6 +10,7 @@ mod meta;
 mod monotone;
 mod remembered;
 mod schema;
+mod template;
 mod vocabulary;
 
 use std::collections::HashMap;
@@ -17,21 +18,22 @@ use std::sync::Arc;
 
 use cedar_policy as cedar;
 
-pub(crate) use entities::Asking;
+pub(crate) use entities::{Asker, Asking};
+pub use load::Ceiling;
 pub use load::PolicyProblem;
 pub use meta::{Mode, Obligations, PolicyMeta};
-pub(crate) use remembered::CallerNumber;
 pub use schema::schema_text;
 
 use vocabulary::Vocabulary;
 
 use crate::permit::Disclosure;
-use crate::question::{About, Caller, Question, Record, Target};
+use crate::question::{About, Question, Record, Target};
 use crate::reason::Reason;
 
 /// A loaded, validated, immutable set of policies.
 pub struct PolicySet {
     epoch: String,
+    text_epoch: String,
     vocabulary: Vocabulary,
     policies: HashMap<cedar::PolicyId, Arc<PolicyMeta>>,
     /// In file order.
@@ -115,12 +117,27 @@ impl PolicySet {
     /// Refuses text that does not parse, a policy without `@id` or `@cites`, an id used twice, a policy that strict
     /// validation against the schema finds fault with, shadow mode on a Part 2 forbid, and an empty set.
     pub fn load(files: &[(String, String)]) -> Result<Self, Vec<PolicyProblem>> {
-        load::load(files)
+        load::load(files, &[])
     }
 
-    /// A digest of the set's texts and of the schema: equal sets have equal epochs. It keys decision caches and records.
+    /// Loads a set, with the partners that stand under one of its templates.
+    ///
+    /// # Errors
+    /// As [`PolicySet::load`], and for a ceiling that names no template of the set.
+    pub fn load_with(files: &[(String, String)], ceilings: &[Ceiling]) -> Result<Self, Vec<PolicyProblem>> {
+        load::load(files, ceilings)
+    }
+
+    /// A digest of the set's texts, of who stands under its templates, and of the schema: equal sets have equal epochs. It
+    /// keys decision caches and records.
     pub fn epoch(&self) -> &str {
         &self.epoch
+    }
+
+    /// A digest of the set's texts and of the schema alone. Proofs are about these: they speak of whoever stands under a
+    /// template, so that it does not matter who does.
+    pub fn text_epoch(&self) -> &str {
+        &self.text_epoch
     }
 
     /// The actions of the first moment, by their names in the schema.
@@ -143,24 +160,22 @@ impl PolicySet {
         !self.reads_time
     }
 
-    /// The number under which verdicts for this caller are kept across requests, if they may be.
-    pub(crate) fn caller_number(&self, caller: &Caller) -> Option<CallerNumber> {
-        if self.verdicts_outlive_the_request() { self.remembered.number(caller) } else { None }
+    /// What the policies say to one type that a request touches, from memory where they were asked before.
+    pub(crate) fn target(&self, asker: &Asker, target: &Target) -> Answer {
+        let ask = || asker.asking(self).map_or_else(Answer::error, |asking| self.ask_target(asking, target));
+        self.remembered.target(asker.number(), target, ask)
     }
 
-    /// The verdict kept for this caller and record, or else the one that `ask` gives, which is then kept.
-    pub(crate) fn remembered(
+    /// What `disclosure` makes of the policies' answer about one record, from memory where they were asked before.
+    pub(crate) fn record(
         &self,
-        caller: Option<CallerNumber>,
+        asker: &Asker,
         record: &Record,
-        ask: impl FnOnce() -> Disclosure,
+        disclosure: impl FnOnce(Answer) -> Disclosure,
     ) -> Disclosure {
-        let Some(caller) = caller else { return ask() };
-        self.remembered.verdict(caller, record).unwrap_or_else(|| {
-            let verdict = ask();
-            self.remembered.keep(caller, *record, verdict.clone());
-            verdict
-        })
+        let ask =
+            || disclosure(asker.asking(self).map_or_else(Answer::error, |asking| self.ask_record(asking, record)));
+        self.remembered.record(asker.number(), record, ask)
     }
 
     pub(crate) fn ask_target(&self, asking: &Asking, target: &Target) -> Answer {
@@ -218,8 +233,9 @@ impl core::fmt::Debug for PolicySet {
 }
 
 const SHIPPED: &[(&str, &str)] = &[
-    ("partners.cedar", include_str!("../policies/partners.cedar")),
+    ("ceilings.cedar", include_str!("../policies/ceilings.cedar")),
     ("interactions.cedar", include_str!("../policies/interactions.cedar")),
-    ("records.cedar", include_str!("../policies/records.cedar")),
     ("part2.cedar", include_str!("../policies/part2.cedar")),
+    ("partners.cedar", include_str!("../policies/partners.cedar")),
+    ("records.cedar", include_str!("../policies/records.cedar")),
 ];

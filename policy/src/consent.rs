@@ -82,6 +82,23 @@ pub struct About<'a> {
     pub authors: Option<&'a [Reference]>,
 }
 
+/// How Consents are read where FHIR leaves a choice: what an organization decides once for an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsentReading {
+    /// The names of who holds and discloses; needed where a Consent names a custodian.
+    pub custodians: Vec<Recipient>,
+    /// Where the Consents' dates were written.
+    pub zone: Zone,
+    /// How strictly the elements of 42 CFR 2.31(a) must show. The role is the endpoint's own.
+    pub part2: Part2Elements,
+}
+
+impl Default for ConsentReading {
+    fn default() -> Self {
+        Self { custodians: Vec::new(), zone: Zone::ANYWHERE, part2: Part2Elements::default() }
+    }
+}
+
 impl<'a> ConsentQuestion<'a> {
     /// May a resource of this type with these labels be disclosed to this recipient for this purpose, by a Part 2
     /// program, now?

@@ -8,7 +8,8 @@ use fhir_profiles::ids::LogicalId;
 use fhir_profiles::interaction::{Interaction, Touched};
 use time::{Duration, OffsetDateTime};
 
-use crate::cedar::{Asking, PolicySet, Verdict};
+use crate::cedar::{Asker, PolicySet, Verdict};
+use crate::consent::ConsentReading;
 
 use crate::partner::{Redaction, Status};
 use crate::permit::{Judge, Permit};
@@ -37,6 +38,8 @@ pub struct EndpointFacts {
     pub role: EndpointRole,
     /// The base URLs under which this endpoint's resources are named (its own and the EHR's), without trailing slash.
     pub bases: Vec<String>,
+    /// How the Consents of its patients are read, where FHIR leaves a choice.
+    pub consents: ConsentReading,
 }
 
 /// In which role the endpoint's holder has Part 2 records.
@@ -91,7 +94,7 @@ impl Denial {
 pub fn decide(set: &PolicySet, asked: &Asked<'_>) -> Result<Permit, Denial> {
     let purpose = standing(asked)?;
     let subject = asked.subject;
-    let scopes = ScopeSet::parse(&subject.scopes).within(&ScopeSet::parse(&subject.partner.scopes));
+    let scopes = ScopeSet::parse(&subject.scopes).within(subject.partner.scopes.set());
     let reaches = reach::reaches(subject, asked.endpoint);
     let touched = touched::facts(asked.interaction);
     for fact in touched.iter().filter(|fact| touched::needs_scope(asked.interaction) && touched::refuses(fact)) {
@@ -99,8 +102,7 @@ pub fn decide(set: &PolicySet, asked: &Asked<'_>) -> Result<Permit, Denial> {
     }
     let interaction = reach::constrain(asked.interaction, &touched, &scopes, &reaches)
         .map_err(|_| Denial::because(Reason::PatientMismatch))?;
-    let caller = caller(asked, purpose);
-    let asking = Asking::new(set, &caller).ok_or_else(|| Denial::because(Reason::PolicyError))?;
+    let asker = Asker::new(set, caller(asked, purpose));
     let mut policies = Vec::new();
     let mut would_deny = Vec::new();
     if touched.is_empty() {
@@ -109,7 +111,7 @@ pub fn decide(set: &PolicySet, asked: &Asked<'_>) -> Result<Permit, Denial> {
     }
     for fact in touched.iter().filter(|fact| touched::refuses(fact)) {
         let key = touched::target(asked.interaction, fact);
-        let answer = set.ask_target(&asking, &key);
+        let answer = set.target(&asker, &key);
         let ids = || answer.policies.iter().map(|policy| policy.id.clone()).collect();
         match answer.verdict {
             Verdict::Permit => {}
@@ -124,8 +126,7 @@ pub fn decide(set: &PolicySet, asked: &Asked<'_>) -> Result<Permit, Denial> {
         policies.extend(answer.policies);
         would_deny.extend(answer.would_deny);
     }
-    let number = set.caller_number(&caller);
-    let judge = Judge { scopes, reaches, caller, asking, number, emergency: emergency(asked) };
+    let judge = Judge { scopes, reaches, asker, emergency: emergency(asked) };
     Ok(Permit::new(set, asked, interaction, judge, &policies, &would_deny))
 }
 
@@ -155,14 +156,10 @@ pub fn observe(set: &PolicySet, asked: &Asked<'_>) -> Result<Observed, Denial> {
     };
     let purpose = asked.subject.purpose.filter(|_| !touched::facts(asked.interaction).is_empty());
     let (Some(purpose), false) = (purpose, holds_always(set, &denial)) else { return Err(denial) };
-    let caller = caller(asked, purpose);
-    let asking = Asking::new(set, &caller).ok_or_else(|| Denial::because(Reason::PolicyError))?;
     let judge = Judge {
-        scopes: ScopeSet::parse(&asked.subject.scopes).within(&ScopeSet::parse(&asked.subject.partner.scopes)),
+        scopes: ScopeSet::parse(&asked.subject.scopes).within(asked.subject.partner.scopes.set()),
         reaches: reach::reaches(asked.subject, asked.endpoint),
-        number: set.caller_number(&caller),
-        caller,
-        asking,
+        asker: Asker::new(set, caller(asked, purpose)),
         emergency: emergency(asked),
     };
     let permit = Permit::new(set, asked, asked.interaction.clone(), judge, &[], &[]);
@@ -249,11 +246,12 @@ fn user_kind(subject: &Subject) -> UserKind {
 }
 
 /// How old a strong authentication may be and still count as fresh.
-const FRESH: Duration = Duration::minutes(15);
+pub const FRESH: Duration = Duration::minutes(15);
 
-/// More than one factor (RFC 8176 `mfa`, or a hardware key), and fresh.
+/// More than one factor (RFC 8176 `mfa`, a hardware key, or a strength that the configuration takes for it), and fresh.
 fn strong(authentication: &Authentication, now: OffsetDateTime) -> bool {
-    let factors = authentication.amr.iter().any(|method| ["mfa", "hwk", "sc"].contains(&method.as_str()));
+    let factors = authentication.stepped_up
+        || authentication.amr.iter().any(|method| ["mfa", "hwk", "sc"].contains(&method.as_str()));
     let fresh = authentication.auth_time.is_some_and(|at| at <= now && now - at <= FRESH);
     factors && fresh
 }

@@ -6,6 +6,7 @@ use fhir_profiles::ids::LogicalId;
 use time::OffsetDateTime;
 
 use crate::purpose::PurposeOfUse;
+use crate::scope::ScopeSet;
 
 /// The facts of one partner file that decisions rest on. Built by `gateway::config` from a checked file.
 #[derive(Clone, Debug)]
@@ -13,8 +14,8 @@ pub struct Partner {
     pub client_id: Arc<str>,
     pub name: String,
     pub status: Status,
-    /// The registered scope ceiling, in SMART v2 text; a token's scopes never reach beyond it.
-    pub scopes: Vec<String>,
+    /// The registered scope ceiling; a token's scopes never reach beyond it.
+    pub scopes: ScopeCeiling,
     pub purposes_of_use: Vec<PurposeOfUse>,
     pub part2: Part2,
     /// How a Consent's actor may name this partner.
@@ -25,6 +26,34 @@ pub struct Partner {
     pub assessment_expires: Option<OffsetDateTime>,
     /// Court orders of 42 CFR Part 2, subpart E, under which this partner gets records.
     pub court_orders: Vec<CourtOrder>,
+}
+
+/// The scopes that a partner is registered for, in SMART v2 text, read once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScopeCeiling {
+    texts: Vec<String>,
+    set: ScopeSet,
+}
+
+impl ScopeCeiling {
+    /// What decisions judge by.
+    pub const fn set(&self) -> &ScopeSet {
+        &self.set
+    }
+}
+
+impl From<Vec<String>> for ScopeCeiling {
+    fn from(texts: Vec<String>) -> Self {
+        Self { set: ScopeSet::parse(&texts), texts }
+    }
+}
+
+impl core::ops::Deref for ScopeCeiling {
+    type Target = [String];
+
+    fn deref(&self) -> &[String] {
+        &self.texts
+    }
 }
 
 /// One court order, as the privacy officer entered it in the partner file.

@@ -14,8 +14,8 @@ use fhir_profiles::interaction::{Access, Interaction};
 use fhir_profiles::label::{Label, LabelSet};
 use time::OffsetDateTime;
 
-use crate::cedar::{Asking, CallerNumber, Obligations, PolicyMeta, PolicySet, Verdict};
-use crate::consent::{ConsentOutcome, ConsentQuestion, Part2Role};
+use crate::cedar::{Answer, Asker, Obligations, PolicyMeta, PolicySet, Verdict};
+use crate::consent::{ConsentOutcome, ConsentQuestion, ConsentReading, Part2Role};
 use crate::decide::{Asked, EndpointRole};
 use crate::partner::{Part2Basis, Partner, Recipient, Redaction};
 use crate::purpose::PurposeOfUse;
@@ -34,6 +34,7 @@ pub struct Permit {
     judge: Judge,
     bases: Vec<String>,
     recipients: Vec<Recipient>,
+    consents: ConsentReading,
     now: OffsetDateTime,
     epoch: String,
     policies: Vec<String>,
@@ -45,10 +46,7 @@ pub struct Permit {
 pub(crate) struct Judge {
     pub(crate) scopes: ScopeSet,
     pub(crate) reaches: Vec<Reach>,
-    pub(crate) caller: Caller,
-    pub(crate) asking: Asking,
-    /// The number of the caller's facts, where verdicts outlive the request.
-    pub(crate) number: Option<CallerNumber>,
+    pub(crate) asker: Asker,
     /// The patient of a valid emergency claim.
     pub(crate) emergency: Option<LogicalId>,
 }
@@ -69,6 +67,7 @@ impl Permit {
             judge,
             bases: asked.endpoint.bases.clone(),
             recipients: recipients(asked),
+            consents: asked.endpoint.consents.clone(),
             now: asked.now,
             epoch: set.epoch().to_owned(),
             policies: ids(policies),
@@ -93,14 +92,16 @@ impl Permit {
     }
 
     pub const fn purpose(&self) -> PurposeOfUse {
-        self.judge.caller.purpose
+        self.caller().purpose
     }
 
     /// Must the consents of every patient in the answer be resolved, labelled or not? So that neither time nor an
     /// outage tells who has a label. Emergency access is ruled apart: nobody waits for a consent server there.
     pub fn needs_consents(&self) -> bool {
+        // A claim under another purpose lifts nothing.
+        let emergency = self.judge.emergency.is_some() && self.purpose().is_a(PurposeOfUse::Etreat);
         match self.partner.part2.basis {
-            Part2Basis::None | Part2Basis::Consent | Part2Basis::Research => self.judge.emergency.is_none(),
+            Part2Basis::None | Part2Basis::Consent | Part2Basis::Research => !emergency,
             Part2Basis::Patient | Part2Basis::Program | Part2Basis::Audit | Part2Basis::CourtOrder => false,
         }
     }
@@ -113,7 +114,10 @@ impl Permit {
         labels: LabelSet,
     ) -> ConsentQuestion<'a> {
         let mut question = ConsentQuestion::new(patient, &self.recipients, self.purpose(), labels, kind, self.now);
-        question.part2.role = match self.judge.caller.endpoint {
+        question.custodians = &self.consents.custodians;
+        question.zone = self.consents.zone;
+        question.part2 = self.consents.part2;
+        question.part2.role = match self.caller().endpoint {
             EndpointRole::Program => Part2Role::Program,
             EndpointRole::Recipient => Part2Role::Recipient,
         };
@@ -137,7 +141,7 @@ impl Permit {
 
     /// The caller's facts, as policies saw them.
     pub const fn caller(&self) -> &Caller {
-        &self.judge.caller
+        self.judge.asker.caller()
     }
 
     /// The endpoint's name.
@@ -273,7 +277,7 @@ impl Permit {
 
     fn remember(&self, set: &PolicySet, memo: &mut Memo, key: Record) -> Disclosure {
         let remembered =
-            memo.0.entry(key).or_insert_with(|| (set.remembered(self.judge.number, &key, || self.ask(set, &key)), 0));
+            memo.0.entry(key).or_insert_with(|| (set.record(&self.judge.asker, &key, |answer| disclosure(&answer)), 0));
         remembered.1 = remembered.1.saturating_add(1);
         remembered.0.clone()
     }
@@ -364,25 +368,20 @@ impl Permit {
         let valid = self.partner.court_orders.iter().filter(|order| self.now < order.expires);
         valid.into_iter().any(|order| self.about(facts, Some(&order.patient), bases))
     }
+}
 
-    fn ask(&self, set: &PolicySet, key: &Record) -> Disclosure {
-        let answer = set.ask_record(&self.judge.asking, key);
-        let policies: Arc<[String]> = ids(&answer.policies).into();
-        match answer.verdict {
-            Verdict::Permit => Disclosure::Show {
-                basis: answer.policies.iter().find_map(|policy| policy.basis.as_deref()).unwrap_or("policy").into(),
-                obligations: answer
-                    .policies
-                    .iter()
-                    .fold(Obligations::default(), |all, policy| all.and(policy.obligations)),
-                policies,
-                would_withhold: ids(&answer.would_deny).into(),
-            },
-            Verdict::Deny => {
-                Disclosure::Withhold { reason: answer.reason().unwrap_or(Reason::LabelWithheld), policies }
-            }
-            Verdict::Error => Disclosure::Withhold { reason: Reason::PolicyError, policies },
-        }
+/// What the policies' answer about a record means for it.
+pub(crate) fn disclosure(answer: &Answer) -> Disclosure {
+    let policies: Arc<[String]> = ids(&answer.policies).into();
+    match answer.verdict {
+        Verdict::Permit => Disclosure::Show {
+            basis: answer.policies.iter().find_map(|policy| policy.basis.as_deref()).unwrap_or("policy").into(),
+            obligations: answer.policies.iter().fold(Obligations::default(), |all, policy| all.and(policy.obligations)),
+            policies,
+            would_withhold: ids(&answer.would_deny).into(),
+        },
+        Verdict::Deny => Disclosure::Withhold { reason: answer.reason().unwrap_or(Reason::LabelWithheld), policies },
+        Verdict::Error => Disclosure::Withhold { reason: Reason::PolicyError, policies },
     }
 }
 

@@ -3,13 +3,11 @@
 //! Identifiers and codes alone: the decision, the partner, the user as the audit log names it, types, label codes,
 //! consent ids, policy ids, counts. Never a patient's id, never content, never a token.
 
-use fhir_profiles::ids::LogicalId;
 use fhir_profiles::interaction::{Interaction, Touched};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::cedar::PolicySet;
-use crate::consent::ConsentOutcome;
 use crate::decide::{self, Asked, Denial};
 use crate::permit::{Disclosure, Memo, Permit};
 use crate::purpose::PurposeOfUse;
@@ -90,12 +88,17 @@ pub struct Name<'a> {
     pub generation: u64,
 }
 
-/// The record of a permitted request, with all that its answer met. `consents` are those that were evaluated for it.
-pub fn permitted(permit: &Permit, memo: &Memo, consents: &[ConsentOutcome], name: Name<'_>) -> DecisionRecord {
-    let touched = touched::facts(permit.interaction());
+/// What one answer met: its records, labelled elements and references to others, those alike to policies together.
+pub fn met(memo: &Memo) -> Vec<Met> {
     let mut met: Vec<Met> =
         memo.0.iter().map(|(record, (disclosure, count))| Met::of(*record, disclosure, *count)).collect();
     met.sort_by_key(|met| (met.record.kind, met.record.labels, met.record.consent, met.record.patient, met.shown));
+    met
+}
+
+/// The record of a permitted request, with all that its answers met, and the ids of the consents that spoke.
+pub fn permitted(permit: &Permit, met: Vec<Met>, consents: &[String], name: Name<'_>) -> DecisionRecord {
+    let touched = touched::facts(permit.interaction());
     DecisionRecord {
         version: VERSION,
         decision: name.decision.to_owned(),
@@ -112,7 +115,7 @@ pub fn permitted(permit: &Permit, memo: &Memo, consents: &[ConsentOutcome], name
         policies: permit.policies().to_vec(),
         would_deny: permit.would_deny().to_vec(),
         met,
-        consents: ids(consents),
+        consents: consents.to_vec(),
         generation: name.generation,
         epoch: permit.epoch().to_owned(),
     }
@@ -122,7 +125,7 @@ pub fn permitted(permit: &Permit, memo: &Memo, consents: &[ConsentOutcome], name
 pub fn denied(set: &PolicySet, asked: &Asked<'_>, denial: &Denial, name: Name<'_>) -> DecisionRecord {
     let subject = asked.subject;
     let touched = touched::facts(asked.interaction);
-    let scopes = ScopeSet::parse(&subject.scopes).within(&ScopeSet::parse(&subject.partner.scopes));
+    let scopes = ScopeSet::parse(&subject.scopes).within(subject.partner.scopes.set());
     // Without a purpose the caller was refused before any policy was asked; the record needs some, and TREAT is the
     // one that a replay would find least to allow by.
     let purpose = subject.purpose.unwrap_or(PurposeOfUse::Treat);
@@ -174,6 +177,22 @@ impl Met {
 }
 
 impl DecisionRecord {
+    /// Adds what a further answer of the same request met, and the consents that spoke to it.
+    pub fn meet(&mut self, met: Vec<Met>, consents: &[String]) {
+        for one in met {
+            let alike = |known: &&mut Met| known.record == one.record && known.shown == one.shown;
+            match self.met.iter_mut().find(alike) {
+                Some(known) => known.count = known.count.saturating_add(one.count),
+                None => self.met.push(one),
+            }
+        }
+        for id in consents {
+            if !self.consents.contains(id) {
+                self.consents.push(id.clone());
+            }
+        }
+    }
+
     /// How many records of the answer were withheld by policy.
     pub fn withheld(&self) -> u32 {
         self.met.iter().filter(|met| !met.shown).map(|met| met.count).sum()
@@ -248,18 +267,4 @@ fn covering(scopes: &ScopeSet, touched: &[Touched]) -> Vec<String> {
     covering.sort_unstable();
     covering.dedup();
     covering
-}
-
-fn ids(consents: &[ConsentOutcome]) -> Vec<String> {
-    let mut ids: Vec<String> = consents
-        .iter()
-        .flat_map(|outcome| match outcome {
-            ConsentOutcome::Permit { consents } | ConsentOutcome::Deny { consents } => consents.as_slice(),
-            ConsentOutcome::Silent => &[],
-        })
-        .map(|id: &LogicalId| id.as_str().to_owned())
-        .collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
 }

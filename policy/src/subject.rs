@@ -40,6 +40,9 @@ pub struct Authentication {
     pub acr: Option<String>,
     pub amr: Vec<String>,
     pub auth_time: Option<OffsetDateTime>,
+    /// The issuer's word for a strength that the configuration takes for multi-factor (RFC 9470 `acr_values`), and fresh by
+    /// the configuration's own measure.
+    pub stepped_up: bool,
     /// The connection carried the partner's certificate.
     pub mtls: bool,
     /// The token is bound to the connection's certificate or to a DPoP key.
@@ -52,5 +55,10 @@ pub struct Emergency {
     /// The nature of the emergency, in the caller's words (2.51(c)(4)).
     pub reason: String,
     pub patient: LogicalId,
+    /// When it ends; it never outlives the token that claims it.
     pub until: OffsetDateTime,
+    /// The name of the medical personnel who receive the records (2.51(c)(1)), where the claim states it.
+    pub name: Option<String>,
+    /// Their affiliation with a health care facility (2.51(c)(1)), where the claim states it.
+    pub affiliation: Option<String>,
 }

@@ -11,6 +11,7 @@ use crate::reason::Reason;
 
 /// The tables that the shipped set is held to.
 pub const SHIPPED: &[(&str, &str)] = &[
+    ("ceilings.json", include_str!("../tests/decisions/ceilings.json")),
     ("emergency.json", include_str!("../tests/decisions/emergency.json")),
     ("interactions.json", include_str!("../tests/decisions/interactions.json")),
     ("part2.json", include_str!("../tests/decisions/part2.json")),

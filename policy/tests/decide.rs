@@ -9,8 +9,8 @@ use fhir_profiles::interaction::Interaction;
 use fhir_profiles::label::{Label, LabelKind, LabelSet};
 use fhir_profiles::reference::Reference;
 use fhir_profiles::search::{Presentation, Query};
-use fhirwall_policy::cedar::PolicySet;
-use fhirwall_policy::consent::ConsentOutcome;
+use fhirwall_policy::cedar::{Ceiling, PolicySet};
+use fhirwall_policy::consent::{ConsentOutcome, ConsentReading};
 use fhirwall_policy::decide::{Asked, Denial, EndpointFacts, EndpointRole, Risk, decide, observe};
 use fhirwall_policy::partner::{CourtOrder, Part2, Part2Basis, Partner, Redaction, Status};
 use fhirwall_policy::permit::{Disclosure, DisclosureFacts, Memo, Permit};
@@ -44,7 +44,7 @@ fn caller(basis: Part2Basis, purpose: PurposeOfUse, scopes: &[&str]) -> Caller {
         client_id: "app".into(),
         name: "App".into(),
         status: Status::Active,
-        scopes: vec!["patient/*.cruds".into(), "user/*.cruds".into(), "system/*.cruds".into()],
+        scopes: vec!["patient/*.cruds".into(), "user/*.cruds".into(), "system/*.cruds".into()].into(),
         purposes_of_use: vec![purpose],
         part2: Part2 { basis, redaction: Redaction::Marked },
         consent_recipients: Vec::new(),
@@ -65,6 +65,7 @@ fn caller(basis: Part2Basis, purpose: PurposeOfUse, scopes: &[&str]) -> Caller {
             acr: None,
             amr: vec!["mfa".into()],
             auth_time: Some(NOW - Duration::minutes(5)),
+            stepped_up: false,
             mtls: true,
             sender_constrained: true,
         },
@@ -74,7 +75,8 @@ fn caller(basis: Part2Basis, purpose: PurposeOfUse, scopes: &[&str]) -> Caller {
         organization: None,
     };
     let bases = vec!["https://ehr/fhir".into()];
-    let endpoint = EndpointFacts { name: "main".into(), role: EndpointRole::Program, bases };
+    let endpoint =
+        EndpointFacts { name: "main".into(), role: EndpointRole::Program, bases, consents: ConsentReading::default() };
     Caller { partner, subject, endpoint, risk: Risk::Low }
 }
 
@@ -347,7 +349,13 @@ fn an_emergency_opens_one_patient_to_a_clinician_and_ends() {
     let mut app = caller(Part2Basis::Consent, PurposeOfUse::Btg, &["user/*.rs"]);
     app.subject.patient = None;
     app.subject.fhir_user = Some(Reference::parse("Practitioner/p"));
-    let claim = Emergency { reason: "unconscious".into(), patient: id("A"), until: NOW + Duration::hours(1) };
+    let claim = Emergency {
+        reason: "unconscious".into(),
+        patient: id("A"),
+        until: NOW + Duration::hours(1),
+        name: None,
+        affiliation: None,
+    };
     app.subject.emergency = Some(claim.clone());
     let part2 = |patient| facts("Condition", Some(patient), &["42CFRPart2"]);
     let asked = search("Condition", &[]);
@@ -355,20 +363,63 @@ fn an_emergency_opens_one_patient_to_a_clinician_and_ends() {
     assert!(!permit.needs_consents());
     let silent = ConsentOutcome::Silent;
     assert_eq!(sees(&set, &permit, &part2("A"), &silent).as_deref(), Ok("emergency"));
-    assert_eq!(sees(&set, &permit, &part2("B"), &silent), Err(Reason::LabelWithheld));
+    assert!(sees(&set, &permit, &part2("B"), &silent).is_err());
+    // Nor is anybody else's ordinary record, but what is about nobody is.
+    assert_eq!(sees(&set, &permit, &facts("Condition", Some("B"), &[]), &silent), Err(Reason::OutsideCompartment));
+    assert_eq!(sees(&set, &permit, &facts("Organization", None, &[]), &silent).as_deref(), Ok("ordinary"));
     app.subject.emergency = Some(Emergency { until: NOW, ..claim.clone() });
     refused(&app, &asked, Reason::PolicyForbids);
     app.subject.emergency = Some(Emergency { reason: " ".into(), ..claim.clone() });
     refused(&app, &asked, Reason::PolicyForbids);
     app.subject.emergency = Some(claim);
+    // A claim under another purpose lifts nothing, and spares no consent.
+    app.partner.purposes_of_use = vec![PurposeOfUse::Btg, PurposeOfUse::Treat];
+    app.subject.purpose = Some(PurposeOfUse::Treat);
+    let permit = app.asks(&set, &asked).unwrap();
+    assert!(permit.needs_consents());
+    assert_eq!(sees(&set, &permit, &part2("A"), &silent), Err(Reason::LabelWithheld));
+    app.subject.purpose = Some(PurposeOfUse::Btg);
+    // The authentication: too old, then by one factor alone, then by a strength that the configuration names.
     app.subject.authentication.auth_time = Some(NOW - Duration::hours(2));
-    let permit = app.asks(&set, &asked).unwrap();
-    assert_eq!(sees(&set, &permit, &part2("A"), &silent), Err(Reason::LabelWithheld));
+    refused(&app, &asked, Reason::StrongerAuthenticationNeeded);
     app.subject.authentication.auth_time = Some(NOW);
+    app.subject.authentication.amr = vec!["pwd".into()];
+    refused(&app, &asked, Reason::StrongerAuthenticationNeeded);
+    app.subject.authentication.stepped_up = true;
+    assert!(app.asks(&set, &asked).is_ok());
+    // The user: nobody, then a patient.
+    app.subject.scopes = ["system/*.rs".to_owned(), "user/*.rs".to_owned()].into();
     app.subject.fhir_user = None;
-    app.subject.scopes = ["system/*.rs".to_owned()].into();
-    let permit = app.asks(&set, &asked).unwrap();
-    assert_eq!(sees(&set, &permit, &part2("A"), &silent), Err(Reason::LabelWithheld));
+    refused(&app, &asked, Reason::PolicyForbids);
+    app.subject.fhir_user = Some(Reference::parse("https://ehr/fhir/Patient/A"));
+    refused(&app, &asked, Reason::PolicyForbids);
+}
+
+#[test]
+fn a_partner_under_a_ceiling_stays_under_it_and_the_others_do_not_notice() {
+    let files: Vec<(String, String)> =
+        PolicySet::shipped_files().iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    let under = |template: &str| Ceiling { template: template.into(), app: "app".into() };
+    let set = PolicySet::load_with(&files, &[under("reads-only"), under("laboratory-results-only")])
+        .unwrap_or_else(|problems| panic!("{problems:?}"));
+    let app = caller(Part2Basis::Program, PurposeOfUse::Treat, &["patient/*.cruds"]);
+    let update = Interaction::Update { kind: kind("Observation"), id: id("o") };
+    let denial = app.asks(&set, &update).unwrap_err();
+    assert_eq!((denial.reason, denial.policies), (Reason::PolicyForbids, vec!["reads-only@app".to_owned()]));
+    let permit = app.asks(&set, &search("Condition", &[])).unwrap();
+    let silent = ConsentOutcome::Silent;
+    let condition = facts("Condition", Some("A"), &[]);
+    assert_eq!(sees(&set, &permit, &condition, &silent), Err(Reason::LabelWithheld));
+    let mut other = app.clone();
+    other.partner.client_id = "other".into();
+    assert!(other.asks(&set, &update).is_ok());
+    let permit = other.asks(&set, &search("Condition", &[])).unwrap();
+    assert!(sees(&set, &permit, &condition, &silent).is_ok());
+    // Proofs are about the texts; records and caches are about who stands under them too.
+    assert_eq!(set.text_epoch(), shipped().text_epoch());
+    assert_ne!(set.epoch(), shipped().epoch());
+    let problems = PolicySet::load_with(&files, &[under("reads-nothing")]).unwrap_err();
+    assert!(problems.iter().any(|problem| problem.to_string().contains("no such template")), "{problems:?}");
 }
 
 #[test]
@@ -426,6 +477,40 @@ fn a_set_with_a_fault_does_not_load() {
         &format!(r#"{head} @mode("shadow") forbid (principal, action == Action::"disclose", resource) {part2};"#),
         "cannot run in shadow mode",
     );
+    // Counseling notes, and whatever says that it rests on 42 CFR Part 2.
+    let notes = r#"when { resource.labels.contains(Label::"PSYTHPN") }"#;
+    does_not_load(
+        &format!(r#"{head} @mode("shadow") forbid (principal, action == Action::"disclose", resource) {notes};"#),
+        "cannot run in shadow mode",
+    );
+    does_not_load(
+        r#"@id("a") @cites("42 CFR 2.13(a)") @says("x") @mode("shadow") forbid (principal, action, resource);"#,
+        "cannot run in shadow mode",
+    );
+    let template = |effect: &str, scope: &str| format!("{head} {effect} ({scope}, action, resource);");
+    does_not_load(&template("permit", "principal == ?principal"), "a ceiling forbids");
+    does_not_load(&template("forbid", "principal in ?principal"), "has one slot");
+    does_not_load(&format!("{head} forbid (principal == ?principal, action, resource == ?resource);"), "has one slot");
+    let shadowed = format!(r#"{head} @mode("shadow") forbid (principal == ?principal, action, resource);"#);
+    does_not_load(&shadowed, "cannot run in shadow mode");
+}
+
+#[test]
+fn no_shipped_forbid_that_rests_on_part_2_can_be_put_into_shadow_mode() {
+    let shipped = shipped();
+    let resting = shipped.policies().filter(|policy| !policy.permits && policy.cites.contains("42 CFR 2."));
+    let mut tried = 0;
+    for policy in resting.filter(|policy| policy.template.is_none()) {
+        let header = format!("@id(\"{}\")", policy.id);
+        let files: Vec<(String, String)> = PolicySet::shipped_files()
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), text.replace(&header, &format!("{header} @mode(\"shadow\")"))))
+            .collect();
+        let problems = PolicySet::load(&files).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.message.contains("shadow mode")), "{}: {problems:?}", policy.id);
+        tried += 1;
+    }
+    assert!(tried >= 9, "{tried}");
 }
 
 #[test]

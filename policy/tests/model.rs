@@ -91,6 +91,10 @@ fn shows(caller: &Caller, record: &Record) -> bool {
     {
         return false;
     }
+    let emergency_purpose = caller.purpose.is_a(Purpose::Etreat);
+    if emergency_purpose && record.patient != Relation::None && !record.emergency_patient {
+        return false;
+    }
     let ordered = caller.basis == Part2Basis::CourtOrder && record.court_order;
     if part2 && caller.purpose == Purpose::Hlegal && !record.proceedings_consent && !ordered {
         return false;
@@ -119,10 +123,11 @@ fn may_ask(caller: &Caller, target: &Target) -> bool {
     let worldly = ["Organization", "Practitioner", "PractitionerRole", "Location", "Medication"];
     let blind = ["chain", "has"].contains(&target.path.as_str()) && !worldly.contains(&target.kind.as_str());
     let emergency = caller.purpose.is_a(Purpose::Etreat);
+    let clinician = matches!(caller.user, UserKind::Practitioner | UserKind::PractitionerRole);
     in_good_standing(caller)
         && registered(caller)
         && !(caller.silent && (versions || (writes && action != "create")))
-        && !(emergency && (writes || !caller.emergency))
+        && !(emergency && (writes || !caller.emergency || !clinician || !caller.strong))
         && !(target.kind.as_str() == "AuditEvent" && (!internal || writes || action == "operation"))
         && (!blind || internal)
 }

@@ -229,7 +229,7 @@ fn subject(basis: Part2Basis, redaction: Redaction, purpose: PurposeOfUse, scope
         client_id: "app".into(),
         name: "App".into(),
         status: Status::Active,
-        scopes: vec!["patient/*.cruds".into(), "user/*.cruds".into(), "system/*.cruds".into()],
+        scopes: vec!["patient/*.cruds".into(), "user/*.cruds".into(), "system/*.cruds".into()].into(),
         purposes_of_use: vec![purpose],
         part2: Part2 { basis, redaction },
         consent_recipients: Vec::new(),
@@ -251,6 +251,7 @@ fn subject(basis: Part2Basis, redaction: Redaction, purpose: PurposeOfUse, scope
             acr: None,
             amr: Vec::new(),
             auth_time: None,
+            stepped_up: false,
             mtls: true,
             sender_constrained: true,
         },
@@ -302,8 +303,12 @@ fn shown(
 }
 
 fn table(set: &PolicySet) -> (String, BTreeSet<&'static str>) {
-    let endpoint =
-        EndpointFacts { name: "main".into(), role: EndpointRole::Program, bases: vec!["https://ehr/fhir".into()] };
+    let endpoint = EndpointFacts {
+        name: "main".into(),
+        role: EndpointRole::Program,
+        bases: vec!["https://ehr/fhir".into()],
+        consents: Default::default(),
+    };
     let consents = |kind| match kind {
         ConsentOutcomeKind::Silent => ConsentOutcome::Silent,
         ConsentOutcomeKind::Permits => ConsentOutcome::Permit { consents: vec!["c1".parse().unwrap()] },
@@ -352,7 +357,12 @@ fn the_surface_is_as_committed() {
 #[test]
 fn flat_forbids_are_named_for_those_whom_nothing_opens_them() {
     let set = PolicySet::shipped().unwrap_or_else(|problems| panic!("{problems:?}"));
-    let endpoint = EndpointFacts { name: "main".into(), role: EndpointRole::Program, bases: Vec::new() };
+    let endpoint = EndpointFacts {
+        name: "main".into(),
+        role: EndpointRole::Program,
+        bases: Vec::new(),
+        consents: Default::default(),
+    };
     let interaction = interaction("GET", "/Condition?patient=A");
     let kinds = ["Condition".parse().unwrap()];
     let named = |at: usize, purposes: &str| {

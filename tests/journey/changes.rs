@@ -159,22 +159,6 @@ async fn a_suspended_partner_is_refused_from_the_next_request_and_the_others_are
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_carried_out_yet_is_refused_and_never_left_out() {
-    let stage = Stage::set().await;
-    let good = std::fs::read_to_string(stage.neighbours().config_file()).unwrap();
-    for (from, to) in
-        [("consent: {source: upstream", "consent: {source: server, url: \"https://consents.example/fhir\"")]
-    {
-        assert!(good.contains(from), "{from}");
-        stage.edit("fhirwall.yaml", |_| good.replace(from, to));
-        assert_eq!(stage.reload().await, 1, "{to}");
-        let refused = stage.world.gateway.live.status().rejected.expect("a refusal");
-        assert!(refused.problems.contains("does not carry out"), "{to}: {}", refused.problems);
-    }
-    assert_eq!(stage.treatment("/Patient/amara-osei").await.status, 200);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn records_are_told_to_a_file_sink() {
     let dir = tempfile::TempDir::new().unwrap();
     let neighbours = fhirwall::demo::world::Neighbours::start(dir.path(), None).await.unwrap();

@@ -108,6 +108,7 @@ pub fn events(entry: &Entry, site: &Site) -> Vec<Value> {
         if let Some(patient) = patient {
             events.extend(scribe.consent_decision(patient));
             events.extend(scribe.disclosure(patient));
+            events.extend(scribe.emergency(patient));
         }
     }
     for (n, event) in events.iter_mut().enumerate() {
@@ -225,6 +226,46 @@ impl Scribe<'_> {
             entities.push(self.data(json!({"display": format!("the answer of decision {}", self.record.decision)})));
         }
         set(&mut event, "entity", Value::Array(entities));
+        Some(event)
+    }
+
+    /// DICOM "Emergency Override Started", with what 42 CFR 2.51(c) wants in the patient's records.
+    fn emergency(&self, patient: &str) -> Option<Value> {
+        let emergency = self.record.emergency.as_ref().filter(|emergency| emergency.patient == patient)?;
+        if self.entry.kind != Kind::Disclosure || self.record.reason.is_some() {
+            return None;
+        }
+        let mut event = self.event("", DCM, "110113");
+        if let Value::Object(fields) = &mut event {
+            // No profile of BALP knows it.
+            fields.remove("meta");
+        }
+        set(&mut event, "subtype", json!([{"system": DCM, "code": "110127", "display": "Emergency Override Started"}]));
+        set(&mut event, "action", json!("E"));
+        let purpose = self.record.purpose.as_deref().unwrap_or("ETREAT");
+        set(&mut event, "purposeOfEvent", json!([concept(&coding(ACT_REASON, purpose))]));
+        let mut agents = vec![self.server(coding(DCM, "110153")), self.client(coding(DCM, "110152"), !self.has_user())];
+        if let Some(mut user) = self.user("IRCP") {
+            if !emergency.name.is_empty() {
+                set(&mut user, "name", json!(emergency.name));
+            }
+            agents.push(user);
+        }
+        set(&mut event, "agent", Value::Array(agents));
+        let detail = |kind: &str, value: &str| json!({"type": kind, "valueString": value});
+        let mut claimed = patient_entity(patient);
+        let details: Vec<Value> = [
+            ("nature of the emergency", &emergency.reason),
+            ("affiliation", &emergency.affiliation),
+            ("discloser", &emergency.discloser),
+            ("until", &emergency.until),
+        ]
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(kind, value)| detail(kind, value))
+        .collect();
+        set(&mut claimed, "detail", Value::Array(details));
+        set(&mut event, "entity", json!([claimed]));
         Some(event)
     }
 

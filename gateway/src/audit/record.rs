@@ -249,11 +249,24 @@ pub struct AuditRecord {
     pub facts: Option<serde_json::Value>,
 }
 
-/// Emergency access (42 CFR 2.51(c): the name of the discloser, date, nature of the emergency must be documented).
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+/// Emergency access, with what 42 CFR 2.51(c) wants documented: who received the records and their affiliation, who
+/// disclosed, the nature of the emergency. Date and time are the record's own.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EmergencyAccess {
     /// The nature of the emergency, in the caller's words.
     pub reason: String,
+    /// The one patient it is claimed for.
+    pub patient: String,
+    /// When the claim ends.
+    pub until: String,
+    /// The recipient's name, where the claim states it; else the record's user is all that is known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The recipient's affiliation with a health care facility: as claimed, or the partner's name.
+    pub affiliation: String,
+    /// Who disclosed.
+    pub discloser: String,
 }
 
 /// How much was held back, and by which rule.
@@ -309,7 +322,7 @@ impl AuditRecord {
             fhir_user: subject.fhir_user.as_ref().and_then(relative),
             token: Arc::clone(&subject.token_id),
             purpose: subject.purpose.map(|purpose| purpose.code().to_owned()),
-            emergency: subject.emergency.as_ref().map(|e| EmergencyAccess { reason: e.reason.clone() }),
+            emergency: crate::emergency::documented(subject),
             ..Self::default()
         }
     }

@@ -18,14 +18,38 @@ use super::sinks::{Sink, SinkError, send};
 use crate::clock::Clock;
 use crate::identify::fetch::Fetch;
 
-/// Tells what asks for a person, one message each. None names a patient.
+/// Where messages go, and the secret they are signed with.
 #[derive(Debug)]
-pub struct AlertWebhook {
+pub struct Webhook {
     pub url: String,
     pub client: Arc<dyn Fetch>,
     pub secret: WebhookSecret,
     pub clock: Arc<dyn Clock>,
 }
+
+impl Webhook {
+    /// Tells one message about a record.
+    ///
+    /// # Errors
+    /// When it is not answered with success. The record may be told again then, under the same id.
+    pub async fn tell(&self, entry: &Entry, kind: &str, data: &Value) -> Result<(), SinkError> {
+        let timestamp = entry.time.format(&Rfc3339).unwrap_or_default();
+        let body = json!({"type": kind, "timestamp": timestamp, "data": data}).to_string();
+        // The same record has the same id each time it is told.
+        let id: String = format!("msg_{}", entry.hash.chars().take(32).collect::<String>());
+        let now = self.clock.now();
+        let request = http::Request::post(&self.url)
+            .header("content-type", "application/json")
+            .header("webhook-id", &id)
+            .header("webhook-timestamp", now.unix_timestamp().to_string())
+            .header("webhook-signature", self.secret.signature(&id, now, &body));
+        send(&*self.client, request.body(body.into_bytes())).await
+    }
+}
+
+/// Tells what asks for a person, one message each. None names a patient.
+#[derive(Debug)]
+pub struct AlertWebhook(pub Webhook);
 
 /// The secret that both ends share. It does not print.
 #[derive(Clone)]
@@ -62,33 +86,17 @@ impl Sink for AlertWebhook {
     async fn deliver(&self, entries: &[Entry]) -> Result<(), SinkError> {
         const TOLD: [Kind; 4] = [Kind::Alert, Kind::Lockdown, Kind::Gap, Kind::Recovery];
         for entry in entries.iter().filter(|entry| TOLD.contains(&entry.kind)) {
-            let body = message(entry);
-            // The same record has the same id each time it is told.
-            let id: String = format!("msg_{}", entry.hash.chars().take(32).collect::<String>());
-            let now = self.clock.now();
-            let request = http::Request::post(&self.url)
-                .header("content-type", "application/json")
-                .header("webhook-id", &id)
-                .header("webhook-timestamp", now.unix_timestamp().to_string())
-                .header("webhook-signature", self.secret.signature(&id, now, &body));
-            send(&*self.client, request.body(body.into_bytes())).await?;
+            let mut body = entry.body.clone();
+            let user = body.as_mut().and_then(|body| body.pointer_mut("/scope/user")).and_then(Value::as_object_mut);
+            if let Some(user) = user {
+                // A user may be a patient.
+                user.remove("sub");
+            }
+            let data = json!({"seq": entry.seq, "hash": entry.hash, "body": body});
+            self.0.tell(entry, &format!("fhirwall.{}", entry.kind.as_str()), &data).await?;
         }
         Ok(())
     }
-}
-
-fn message(entry: &Entry) -> String {
-    let mut body = entry.body.clone();
-    if let Some(user) = body.as_mut().and_then(|body| body.pointer_mut("/scope/user")).and_then(Value::as_object_mut) {
-        // A user may be a patient.
-        user.remove("sub");
-    }
-    json!({
-        "type": format!("fhirwall.{}", entry.kind.as_str()),
-        "timestamp": entry.time.format(&Rfc3339).unwrap_or_default(),
-        "data": {"seq": entry.seq, "hash": entry.hash, "body": body},
-    })
-    .to_string()
 }
 
 impl fmt::Debug for WebhookSecret {

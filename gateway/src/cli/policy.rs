@@ -1,18 +1,18 @@
 //! `fhirwall policy`: validate, test, explain, prove, mutate, diff and replay policies, without a running gateway.
 
+mod decisions;
+mod proofs;
+mod tables;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anstream::{eprintln, println};
 use clap::{Parser, Subcommand, ValueEnum};
-use fhirwall_policy::cedar::PolicySet;
-use fhirwall_policy::explain::{explain, explain_record};
-use fhirwall_policy::question::{Question, Ruling};
-use fhirwall_policy::record::DecisionRecord;
+use fhirwall_policy::cedar::{Ceiling, PolicySet};
 use fhirwall_policy::tables::Tables;
 
 use super::exit;
-use crate::prove;
 
 /// Policies: are they valid, right, explained, proved?
 #[derive(Parser, Debug)]
@@ -72,8 +72,23 @@ struct Test {
 struct Explain {
     #[command(flatten)]
     set: Set,
-    /// A decision record, or a question (`caller` with `target` or `record`), as JSON; `-` is standard input.
-    file: PathBuf,
+    #[command(flatten)]
+    log: Log,
+    /// With --audit or --config: a decision's id, as a refused client was told it. Else a decision record, or a question
+    /// (`caller` with `target` or `record`), as JSON; `-` is standard input.
+    #[arg(value_name = "DECISION")]
+    what: PathBuf,
+}
+
+/// An audit log with the decisions that a gateway took.
+#[derive(clap::Args, Debug)]
+struct Log {
+    /// The audit log's directory; without it, that of --config.
+    #[arg(long, value_name = "DIR")]
+    audit: Option<PathBuf>,
+    /// The key that the log is sealed with; without it, that of --config.
+    #[arg(long, value_name = "FILE")]
+    encryption_key: Option<PathBuf>,
 }
 
 #[derive(clap::Args, Debug)]
@@ -113,20 +128,22 @@ struct Diff {
 struct Replay {
     #[command(flatten)]
     set: Set,
-    /// Decision records, one JSON object a line.
-    records: PathBuf,
+    #[command(flatten)]
+    log: Log,
+    /// Decision records, one JSON object a line; or with --audit or --config none, and those of the log are taken.
+    records: Option<PathBuf>,
 }
 
 /// Runs the verb: 0 all well, 1 findings, 2 what was given cannot be used, 3 no solver.
 pub fn run(args: Args) -> ExitCode {
     let ended = match args.verb {
         Verb::Validate(set) => validate(&set),
-        Verb::Test(test) => tables(&test),
-        Verb::Explain(args) => explained(&args),
-        Verb::Prove(args) => proved(&args),
-        Verb::Mutate(args) => mutated(&args),
-        Verb::Diff(args) => diff(&args),
-        Verb::Replay(args) => replay(&args),
+        Verb::Test(test) => tables::test(&test),
+        Verb::Explain(args) => decisions::explain(&args),
+        Verb::Prove(args) => proofs::prove(&args),
+        Verb::Mutate(args) => proofs::mutate(&args),
+        Verb::Diff(args) => tables::diff(&args),
+        Verb::Replay(args) => decisions::replay(&args),
         Verb::Schema => {
             println!("{}", fhirwall_policy::cedar::schema_text());
             Ok(Found::Nothing)
@@ -158,21 +175,23 @@ impl Found {
 type Ended = Result<Found, String>;
 
 impl Set {
-    fn files(&self) -> Result<Vec<(String, String)>, String> {
-        match (&self.policies, &self.config) {
-            (Some(dir), _) => read_dir(dir, "cedar"),
-            (None, Some(config)) => {
-                let loaded = crate::config::Config::load(config, &crate::config::environment)
-                    .map_err(|problems| problems.to_string())?;
-                let cedar = loaded.policies.iter().filter(|file| file.name.ends_with(".cedar"));
-                Ok(cedar.map(|file| (file.name.clone(), file.text.clone())).collect())
-            }
-            (None, None) => Ok(shipped_files()),
+    fn configuration(&self) -> Result<Option<crate::config::Config>, String> {
+        let load = |path: &PathBuf| crate::config::Config::load(path, &crate::config::environment);
+        self.config.as_ref().map(load).transpose().map_err(|problems| problems.to_string())
+    }
+
+    /// The set's texts, and the partners that stand under its templates, where a configuration says.
+    fn files(&self) -> Result<(Vec<(String, String)>, Vec<Ceiling>), String> {
+        match (&self.policies, self.configuration()?) {
+            (Some(dir), _) => Ok((read_dir(dir, "cedar")?, Vec::new())),
+            (None, Some(config)) => Ok((config.policy_files(), config.ceilings())),
+            (None, None) => Ok((shipped_files(), Vec::new())),
         }
     }
 
     fn load(&self) -> Result<PolicySet, String> {
-        load(&self.files()?)
+        let (files, ceilings) = self.files()?;
+        PolicySet::load_with(&files, &ceilings).map_err(|problems| lines(&problems))
     }
 }
 
@@ -181,7 +200,11 @@ fn shipped_files() -> Vec<(String, String)> {
 }
 
 fn load(files: &[(String, String)]) -> Result<PolicySet, String> {
-    PolicySet::load(files).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    PolicySet::load(files).map_err(|problems| lines(&problems))
+}
+
+fn lines(problems: &[impl ToString]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// The files of a directory with this extension, by name.
@@ -209,8 +232,8 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 fn validate(args: &Set) -> Ended {
-    let files = args.files()?;
-    match PolicySet::load(&files) {
+    let (files, ceilings) = args.files()?;
+    match PolicySet::load_with(&files, &ceilings) {
         Ok(set) => {
             match args.output {
                 Output::Text => println!(
@@ -248,182 +271,6 @@ fn read_tables(dir: Option<&Path>) -> Result<Tables, String> {
             .collect(),
     };
     Tables::read(&files).map_err(|problems| problems.join("\n"))
-}
-
-fn tables(args: &Test) -> Ended {
-    let set = args.set.load()?;
-    let tables = read_tables(args.tables.as_deref())?;
-    let (failures, uncovered) = (tables.failures(&set), tables.uncovered(&set));
-    match args.set.output {
-        Output::Json => {
-            println!("{}", serde_json::json!({ "rows": tables.len(), "failures": failures, "uncovered": uncovered }))
-        }
-        Output::Text => {
-            failures.iter().for_each(|failure| println!("FAIL {failure}"));
-            uncovered.iter().for_each(|part| println!("NOT EXERCISED {part}"));
-            println!("{} rows, {} failures, {} parts not exercised", tables.len(), failures.len(), uncovered.len());
-        }
-    }
-    Ok(Found::if_any(!failures.is_empty() || !uncovered.is_empty()))
-}
-
-fn explained(args: &Explain) -> Ended {
-    let set = args.set.load()?;
-    let text = read(&args.file)?;
-    let value: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| format!("`{}` is no JSON: {error}", args.file.display()))?;
-    if value.get("version").is_some() {
-        let record = DecisionRecord::from_json(&text)?;
-        println!("{}", explain_record(&set, &record));
-        return Ok(Found::Nothing);
-    }
-    let question: Question = serde_json::from_value(value)
-        .map_err(|error| format!("`{}` is neither a decision record nor a question: {error}", args.file.display()))?;
-    let explanation = explain(&set, &question);
-    match args.set.output {
-        Output::Text => println!("{explanation}"),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&explanation).map_err(|error| error.to_string())?),
-    }
-    Ok(Found::Nothing)
-}
-
-fn invariants(dir: Option<&Path>) -> Result<Vec<(String, String)>, String> {
-    let mut files: Vec<(String, String)> =
-        prove::SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-    if let Some(dir) = dir {
-        files.extend(read_dir(dir, "cedar")?);
-    }
-    Ok(files)
-}
-
-fn proved(args: &Prove) -> Ended {
-    let set = args.set.load()?;
-    let invariants = invariants(args.invariants.as_deref())?;
-    let started = std::time::Instant::now();
-    let report = match prove::prove(&set, &invariants) {
-        Err(prove::Failure::NoSolver(remedy)) => {
-            eprintln!("{remedy}");
-            return Ok(Found::NoSolver);
-        }
-        Err(prove::Failure::Unusable(problem)) => return Err(problem),
-        Ok(report) => report,
-    };
-    if let (true, Some(dir)) = (args.save, &args.set.policies) {
-        let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-        let path = dir.join(prove::REPORT);
-        std::fs::write(&path, text).map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
-    }
-    match args.set.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?),
-        Output::Text => {
-            for proof in &report.proofs {
-                println!("{proof}");
-            }
-            let failed = report.proofs.iter().filter(|proof| !proof.holds()).count();
-            println!(
-                "{} proved, {failed} failed, in {:.1} s; policy set {}",
-                report.proofs.len() - failed,
-                started.elapsed().as_secs_f32(),
-                set.epoch()
-            );
-        }
-    }
-    Ok(Found::if_any(report.proofs.iter().any(|proof| !proof.holds())))
-}
-
-fn mutated(args: &Mutate) -> Ended {
-    let set = args.test.set.load()?;
-    let tables = read_tables(args.test.tables.as_deref())?;
-    let mutants = fhirwall_policy::mutate::mutants(&set);
-    let (mut by_load, mut by_table, mut by_proof, mut survivors) = (0_usize, 0_usize, 0_usize, Vec::new());
-    let invariants = invariants(None)?;
-    for mutant in &mutants {
-        let Ok(changed) = PolicySet::load(&[("mutant.cedar".to_owned(), mutant.text.clone())]) else {
-            by_load += 1;
-            continue;
-        };
-        if tables.catches(&changed).is_some() {
-            by_table += 1;
-            continue;
-        }
-        let proof = if args.without_proof { Ok(true) } else { prove::holds(&changed, &invariants) };
-        match proof {
-            Ok(true) => survivors.push(format!("policy `{}`: {}", mutant.policy, mutant.change)),
-            Ok(false) => by_proof += 1,
-            Err(prove::Failure::NoSolver(remedy)) => {
-                eprintln!("{remedy}");
-                return Ok(Found::NoSolver);
-            }
-            Err(prove::Failure::Unusable(problem)) => return Err(problem),
-        }
-    }
-    match args.test.set.output {
-        Output::Json => println!(
-            "{}",
-            serde_json::json!({
-                "mutants": mutants.len(), "refused_at_load": by_load, "caught_by_tables": by_table,
-                "caught_by_proof": by_proof, "survivors": survivors,
-            })
-        ),
-        Output::Text => {
-            survivors.iter().for_each(|survivor| println!("SURVIVES {survivor}"));
-            println!(
-                "{} mutants: {by_load} refused at load, {by_table} caught by tables, {by_proof} by proof, {} survive",
-                mutants.len(),
-                survivors.len()
-            );
-        }
-    }
-    Ok(Found::if_any(!survivors.is_empty()))
-}
-
-fn diff(args: &Diff) -> Ended {
-    let (old, new) = (load(&read_dir(&args.old, "cedar")?)?, load(&read_dir(&args.new, "cedar")?)?);
-    let tables = read_tables(args.tables.as_deref())?;
-    let mut differing = Vec::new();
-    for question in tables.questions() {
-        let (was, is) = (old.rule(question), new.rule(question));
-        if was.decision != is.decision {
-            differing.push((question.clone(), was, is));
-        }
-    }
-    report_differences(args.output, tables.len(), &differing)
-}
-
-fn replay(args: &Replay) -> Ended {
-    let set = args.set.load()?;
-    let mut differing = Vec::new();
-    let mut replayed = 0_usize;
-    for (at, line) in read(&args.records)?.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let record = DecisionRecord::from_json(line).map_err(|error| format!("line {}: {error}", at + 1))?;
-        for (question, said) in record.questions() {
-            replayed += 1;
-            let ruling = set.rule(&question);
-            if said.differs(&ruling) {
-                differing.push((question, said.as_ruling(), ruling));
-            }
-        }
-    }
-    report_differences(args.set.output, replayed, &differing)
-}
-
-fn report_differences(output: Output, asked: usize, differing: &[(Question, Ruling, Ruling)]) -> Ended {
-    match output {
-        Output::Json => {
-            let rows: Vec<_> = differing
-                .iter()
-                .map(|(question, was, is)| serde_json::json!({ "question": question, "was": was, "is": is }))
-                .collect();
-            println!("{}", serde_json::json!({ "asked": asked, "differing": rows }));
-        }
-        Output::Text => {
-            for (question, was, is) in differing {
-                println!("was {was}\n is {is}\n  {}", serde_json::to_string(question).unwrap_or_default());
-            }
-            println!("{asked} decisions compared, {} differ", differing.len());
-        }
-    }
-    Ok(Found::if_any(!differing.is_empty()))
 }
 
 #[cfg(test)]
@@ -485,5 +332,10 @@ mod tests {
         ]);
         ends(&["explain", &files.path().join("question.json").to_string_lossy()], 0);
         ends(&["explain", &files.path().join("nonsense.json").to_string_lossy()], 2);
+        // A log without the decision, and none at all.
+        let empty = tempfile::tempdir().unwrap();
+        ends(&["explain", "--audit", &path(&empty), "0192f0c1-7b1e-7000-8000-000000000000"], 1);
+        ends(&["explain", "--audit", "/nowhere", "0192f0c1-7b1e-7000-8000-000000000000"], 2);
+        ends(&["replay"], 2);
     }
 }

@@ -96,7 +96,7 @@ struct Redactor {
 impl Redactor {
     fn new(args: &Args) -> Result<Self, String> {
         let config = Config::load(&args.config, &environment).map_err(|problems| problems.to_string())?;
-        let policies = PolicySet::load(&config.policy_files())
+        let policies = PolicySet::load_with(&config.policy_files(), &config.ceilings())
             .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
         let registered = config
             .partners
@@ -268,7 +268,7 @@ impl Redactor {
             sub: Arc::clone(&self.partner.client_id),
             fhir_user,
             patient: patient.cloned(),
-            scopes: self.partner.scopes.clone().into(),
+            scopes: self.partner.scopes.to_vec().into(),
             purpose: self.purpose.or(sole),
             authentication: Authentication { mtls: true, sender_constrained: true, ..Authentication::default() },
             token_id: "offline".into(),

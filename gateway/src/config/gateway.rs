@@ -1,5 +1,7 @@
 //! The gateway's own file: `kind: Gateway`.
 
+use crate::config::consent::Consent;
+use crate::config::emergency::Emergency;
 use crate::config::endpoint::Endpoint;
 use crate::config::issuer::{Issuer, Smart, SmartMode};
 use crate::config::limits::{Alerts, Limits, Risk};
@@ -7,7 +9,7 @@ use crate::config::listener::{Admin, Listener, TrustedProxy};
 use crate::config::operation::{Audit, Shutdown, State, Telemetry};
 use crate::config::read::{At, Setting};
 use crate::config::section::{section, words};
-use crate::config::sensitivity::{Consent, Labels};
+use crate::config::sensitivity::Labels;
 use crate::config::value::FilePath;
 
 section! {
@@ -41,6 +43,8 @@ section! {
         labels: Labels,
         /// Where patients' consents come from.
         consent: Consent,
+        /// Emergency access (42 CFR 2.51).
+        emergency: Emergency,
         /// Bounds on everything.
         limits: Limits,
         /// What unusual behaviour is answered with.

@@ -54,7 +54,7 @@ section! {
         client_key_file: Option<FilePath>,
         /// fhir, ocsf, otlp: a file with the value of the `Authorization` header, as `Bearer …`.
         authorization_file: Option<FilePath>,
-        /// webhook: the secret that messages are signed with, in base64 (Standard Webhooks).
+        /// webhook, emergency: the secret that messages are signed with, in base64 (Standard Webhooks).
         secret_file: Option<FilePath>,
         /// fhir, ocsf, otlp: an answer waits until this sink has taken its record, for an audit directory that does not
         /// outlive its machine. Emergency access does not wait.
@@ -74,6 +74,9 @@ words! {
         Otlp = "otlp",
         /// Alerts, lockdowns, gaps and recoveries alone: for people, signed as Standard Webhooks says.
         Webhook = "webhook",
+        /// Disclosures under emergency access alone, each with what 42 CFR 2.51(c) wants documented: for the program, signed
+        /// as Standard Webhooks says. They name patients.
+        Emergency = "emergency",
         /// As NDJSON, appended to a file.
         File = "file",
     }
@@ -172,14 +175,14 @@ fn check_sink(sink: &Sink, at: &At<'_>) {
     if !local && sink.url.is_none() {
         at.problem_at("url", "this sink needs its address", "add `url: https://…`");
     }
-    if sink.kind == SinkKind::Webhook && sink.secret_file.is_none() {
+    if matches!(sink.kind, SinkKind::Webhook | SinkKind::Emergency) && sink.secret_file.is_none() {
         at.problem_at(
             "secret_file",
             "messages of this sink are signed, and no secret is named",
             "add `secret_file: …`: `openssl rand -base64 32` makes one",
         );
     }
-    if sink.acknowledged && matches!(sink.kind, SinkKind::File | SinkKind::Webhook) {
+    if sink.acknowledged && matches!(sink.kind, SinkKind::File | SinkKind::Webhook | SinkKind::Emergency) {
         at.problem_at(
             "acknowledged",
             "this sink keeps no record of its own off this machine",
@@ -203,6 +206,7 @@ impl Sink {
             SinkKind::Ocsf => "ocsf",
             SinkKind::Otlp => "otlp",
             SinkKind::Webhook => "webhook",
+            SinkKind::Emergency => "emergency",
             SinkKind::File => "file",
         };
         let url = self.url.as_ref().map(ToString::to_string);

@@ -54,6 +54,8 @@ section! {
         issuers: Option<Vec<String>>,
         /// The most its tokens can ever grant, as SMART v2 scopes. Empty: nothing.
         scopes: Vec<String>,
+        /// The templates of the policy set under which it stands: each forbids it what lies above, whatever else is permitted.
+        ceilings: Vec<String> = Vec::new(),
         /// For what it may use what it gets. Empty: for nothing.
         purposes_of_use: Vec<PurposeOfUse>,
         /// On which lawful basis it may get 42 CFR Part 2 records, and how what is withheld looks to it.
@@ -361,7 +363,7 @@ impl PartnerFile {
             client_id: Arc::from(self.client_id.as_str()),
             name: self.name.clone(),
             status: self.status,
-            scopes: self.scopes.clone(),
+            scopes: self.scopes.clone().into(),
             purposes_of_use: self.purposes_of_use.clone(),
             part2: Part2 { basis: self.part2.basis, redaction: self.part2.redaction },
             consent_recipients: self.consent_recipients.clone(),

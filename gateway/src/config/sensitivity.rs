@@ -1,10 +1,7 @@
-//! How sensitive data is known, and where patients' consents come from.
-
-use std::time::Duration;
+//! How sensitive data is known.
 
 use fhir_profiles::label::{Label, LabelKind, LabelSet};
 
-use crate::config::address::WebUrl;
 use crate::config::read::At;
 use crate::config::section::{section, words};
 use crate::config::value::FilePath;
@@ -106,41 +103,6 @@ impl CodeListFile {
 pub(crate) const READ_AS: &[LabelKind] =
     &[LabelKind::Confidentiality, LabelKind::Sensitivity, LabelKind::Law, LabelKind::Refrain];
 
-section! {
-    /// Where patients' consents come from.
-    pub struct Consent {
-        /// The source.
-        source: ConsentSource = ConsentSource::Upstream,
-        /// server: the base URL of the FHIR server that holds the Consents.
-        url: Option<WebUrl>,
-        /// server: the authorities that may vouch for it, PEM.
-        ca_file: Option<FilePath>,
-        /// How long a patient's consents are kept: a revocation written elsewhere holds after at most this long.
-        cache: Duration = Duration::from_secs(30),
-        /// What a Consent that cannot be read counts as.
-        unreadable: Unreadable = Unreadable::Deny,
-    }
-    check check_consent;
-}
-
-words! {
-    /// Where patients' consents come from.
-    pub enum ConsentSource {
-        /// The Consent resources of the endpoint itself.
-        Upstream = "upstream",
-        /// Another FHIR server, named by `url`.
-        Server = "server",
-    }
-}
-
-words! {
-    /// What a Consent that cannot be read counts as.
-    pub enum Unreadable {
-        /// As a denial.
-        Deny = "deny",
-    }
-}
-
 fn check_labels(labels: &Labels, at: &At<'_>) {
     if !labels.sources.contains(&LabelSource::Meta) {
         at.problem_at(
@@ -162,24 +124,5 @@ fn check_code_list(list: &CodeListFile, at: &At<'_>) {
     }
     if list.codes.iter().any(|group| group.from.zip(group.to).is_some_and(|(from, to)| to < from)) {
         at.problem_at("codes", "a group ends before it begins", "exchange `from` and `to`");
-    }
-}
-
-fn check_consent(consent: &Consent, at: &At<'_>) {
-    match (consent.source, &consent.url) {
-        (ConsentSource::Server, None) => {
-            at.problem_at("url", "`source: server` needs its address", "add `url: https://…/fhir`")
-        }
-        (ConsentSource::Upstream, Some(_)) => {
-            at.problem_at("url", "`source: upstream` takes no address", "remove it, or set `source: server`");
-        }
-        (ConsentSource::Server, Some(_)) | (ConsentSource::Upstream, None) => {}
-    }
-    if consent.cache > Duration::from_secs(300) {
-        at.problem_at(
-            "cache",
-            "a revoked consent would still open records after five minutes (42 CFR 2.31(a)(6))",
-            "write at most `5m`",
-        );
     }
 }

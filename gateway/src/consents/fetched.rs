@@ -36,6 +36,11 @@ pub struct Settings {
     pub deadline: Duration,
 }
 
+impl Settings {
+    /// The largest page that a consent server's answer may be.
+    pub const PAGE_BYTES: usize = 8 * 1024 * 1024;
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

@@ -177,6 +177,11 @@ impl Neighbours {
         }))
     }
 
+    /// A second FHIR server of the site, with the same records: to take consents from.
+    pub async fn consent_server(&self) -> anyhow::Result<EhrServer> {
+        Ok(EhrServer::start(&self.pki.ehr_tls()?, Arc::new(SystemClock)).await?)
+    }
+
     /// The authority of the site's servers, PEM.
     pub fn site_ca(&self) -> anyhow::Result<Vec<u8>> {
         self.pki.site_ca()

@@ -161,7 +161,7 @@ fn policies(config: &Config, set: &PolicySet) -> Result<PolicyState, CollectErro
         policies: set.policies().map(line).collect(),
         table_rows: tables.len(),
         table_failures: tables.failures(set).iter().map(ToString::to_string).collect(),
-        proof: report.and_then(|report| proof(&report.text, set.epoch())),
+        proof: report.and_then(|report| proof(&report.text, set.text_epoch())),
     })
 }
 

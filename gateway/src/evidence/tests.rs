@@ -36,7 +36,7 @@ async fn site_with_a_log() -> (Site, Config) {
         ..AuditRecord::default()
     };
     log.record(Record::disclosure(about("d1"))).await.unwrap();
-    let emergency = crate::audit::EmergencyAccess { reason: "unconscious".to_owned() };
+    let emergency = crate::audit::EmergencyAccess { reason: "unconscious".to_owned(), ..Default::default() };
     log.record(Record::disclosure(AuditRecord { emergency: Some(emergency), ..about("d2") })).await.unwrap();
     log.record(Record::refusal(about("d3").refused(Reason::ConsentDenies, 404))).await.unwrap();
     let config = site.load().unwrap();

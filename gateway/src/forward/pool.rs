@@ -18,6 +18,8 @@ pub struct Pool {
     targets: Vec<Target>,
     turn: AtomicUsize,
     wake: Arc<Notify>,
+    /// Somebody asks for its health. Without that nobody would find out that a URL answers again, so none is left alone.
+    watched: bool,
 }
 
 #[derive(Debug)]
@@ -69,7 +71,12 @@ impl Pool {
                 being_asked: false,
             }),
         };
-        Self { targets: bases.iter().map(target).collect(), turn: AtomicUsize::new(0), wake }
+        Self { targets: bases.iter().map(target).collect(), turn: AtomicUsize::new(0), wake, watched: true }
+    }
+
+    /// A pool whose health nobody asks for: each of its URLs is asked whenever it is wanted.
+    pub(super) fn unwatched(bases: &[String]) -> Self {
+        Self { watched: false, ..Self::new(bases, Arc::default()) }
     }
 
     /// How many URLs there are.
@@ -85,7 +92,7 @@ impl Pool {
         for step in 0..count {
             let index = turn.wrapping_add(step).checked_rem(count)?;
             let target = self.targets.get(index)?;
-            if tried.contains(&index) || !target.state().breaker.is_closed() {
+            if tried.contains(&index) || (self.watched && !target.state().breaker.is_closed()) {
                 continue;
             }
             let busier = |(_, other): &(usize, &Target)| target.busy() < other.busy();
@@ -284,6 +291,24 @@ impl Pools {
 mod tests {
     use super::super::breaker::{FAILURES, FIRST_REST};
     use super::*;
+
+    #[test]
+    fn a_url_that_nobody_watches_is_never_left_alone() {
+        let now = Instant::now();
+        let asked = |pool: &Pool| {
+            (0..=FAILURES)
+                .filter(|_| {
+                    pool.take(&[], now).is_some_and(|taken| {
+                        taken.failed(now);
+                        true
+                    })
+                })
+                .count()
+        };
+        let bases = ["https://consents.internal/fhir".to_owned()];
+        assert_eq!(asked(&Pool::unwatched(&bases)), 4);
+        assert_eq!(asked(&Pool::new(&bases, Arc::default())), 3);
+    }
 
     fn pool(count: usize) -> Pool {
         let bases: Vec<String> = (0..count).map(|index| format!("https://ehr-{index}.internal/fhir/")).collect();

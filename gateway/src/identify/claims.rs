@@ -259,7 +259,8 @@ fn purpose_code(value: &Value) -> Option<&str> {
     }
 }
 
-/// `{reason, patient, until}` (42 CFR 2.51(c)): all three, or no token.
+/// `{reason, patient, until}` (42 CFR 2.51(c)): all three, or no token. `name` and `affiliation` of who asks may stand
+/// beside them.
 fn emergency(value: Option<&Value>) -> Result<Option<Emergency>, TokenFault> {
     let object = match value {
         None | Some(Value::Null) => return Ok(None),
@@ -269,7 +270,9 @@ fn emergency(value: Option<&Value>) -> Result<Option<Emergency>, TokenFault> {
     let reason = text(object, "reason")?.filter(|reason| !reason.trim().is_empty()).ok_or(TokenFault::Claims)?;
     let patient = patient(text(object, "patient")?)?.ok_or(TokenFault::Claims)?;
     let until = instant(object, "until")?.ok_or(TokenFault::Claims)?;
-    Ok(Some(Emergency { reason: reason.to_owned(), patient, until }))
+    let (name, affiliation) = (text(object, "name")?, text(object, "affiliation")?);
+    let (name, affiliation) = (name.map(str::to_owned), affiliation.map(str::to_owned));
+    Ok(Some(Emergency { reason: reason.to_owned(), patient, until, name, affiliation }))
 }
 
 type Bindings = (Option<[u8; 32]>, Option<String>);

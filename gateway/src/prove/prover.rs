@@ -23,7 +23,7 @@ pub fn prove(set: &PolicySet, invariants: &[(String, String)]) -> Result<Report,
         proofs.push(prover.never_errs().await?);
         proofs.extend(prover.neither_all_nor_nothing().await?);
         Ok(Report {
-            epoch: set.epoch().to_owned(),
+            epoch: set.text_epoch().to_owned(),
             invariants: stamp::shipped_digest(),
             solver: solver_version(),
             proofs,

@@ -91,8 +91,7 @@ impl Journey<'_> {
         brought: &Brought<'_>,
     ) -> Result<Outcome, Refusal> {
         self.may_export(visit.subject)?;
-        let decided = self.measure("decide", || self.decide(visit, kick_off))?;
-        let permit = self.decided(decided);
+        let permit = self.decide(visit, kick_off)?;
         match export {
             Export::KickOff => self.kick_off(visit, kick_off, &permit, brought).await,
             Export::Status(job) => self.status(visit, kick_off, &job).await,

@@ -3,12 +3,9 @@
 //! What a trial run does not lift is in [`observable`], `fhirwall_policy::decide::observe` and `decide::Verdicts`;
 //! `docs/adr/0056-what-a-trial-run-does-not-lift.md` has the reasons.
 
-use fhir_profiles::interaction::Interaction;
-use fhirwall_policy::decide::{Asked, Denial, Observed, decide, observe};
-use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
 
-use super::{Journey, Visit, stepup};
+use super::Journey;
 use crate::config::Mode;
 use crate::redact::Account;
 use crate::refusal::Refusal;
@@ -43,39 +40,6 @@ impl Journey<'_> {
         }
         if reduced { Err(Refusal::from(Reason::LabelWithheld)) } else { Ok(()) }
     }
-
-    /// The first moment of the decision.
-    pub(super) fn decide(&self, visit: &Visit<'_>, interaction: &Interaction) -> Result<Observed, Refusal> {
-        if !self.observing() {
-            self.authenticated_enough(visit, interaction)?;
-        }
-        let Visit { endpoint, subject, risk, .. } = visit;
-        let asked = Asked { subject, interaction, endpoint: &endpoint.facts, risk: *risk, now: self.now };
-        let policies = &self.generation.policies;
-        let observed = if self.observing() {
-            observe(policies, &asked)
-        } else {
-            decide(policies, &asked).map(|permit| Observed { permit, would: None, narrowed: false })
-        };
-        observed.map_err(|denial| stepup::challenged(refused(denial), visit))
-    }
-
-    /// Notes what was decided.
-    pub(super) fn decided(&mut self, observed: Observed) -> Permit {
-        let Observed { permit, would, narrowed } = observed;
-        self.journal.permit(&permit);
-        if narrowed {
-            self.journal.would_narrow();
-        }
-        if let Some(denial) = would {
-            self.journal.would_refuse(&refused(denial));
-        }
-        permit
-    }
-}
-
-fn refused(denial: Denial) -> Refusal {
-    Refusal { needed_scope: denial.needed_scope, policies: denial.policies, ..Refusal::from(denial.reason) }
 }
 
 /// May a trial run go on past this refusal? Not past one that says who the caller is, that nothing can be judged or

@@ -8,6 +8,7 @@ use fhir_profiles::ids::InstanceId;
 use fhir_profiles::interaction::Interaction;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
+use fhirwall_policy::record::DecisionRecord;
 use fhirwall_policy::subject::Subject;
 use http::StatusCode;
 use time::OffsetDateTime;
@@ -18,6 +19,7 @@ use crate::audit::{self, AuditLog, AuditRecord, End, Record, Would};
 use crate::behaviour::{self, Prior, RiskNote, Seen};
 use crate::config::Mode;
 use crate::generation::{Endpoint, Generation};
+use crate::identify::{base64url, sha256};
 use crate::listen::{Answer, Connection, Ending};
 use crate::redact::{Account, Enforced};
 use crate::refusal::{self, Refusal};
@@ -32,6 +34,8 @@ use super::risk;
 pub(super) struct Journal {
     pub(super) decision: Uuid,
     record: AuditRecord,
+    /// What policy decided, and on which facts.
+    decided: Option<DecisionRecord>,
     interaction: &'static str,
     resource_type: &'static str,
     identified: bool,
@@ -53,7 +57,17 @@ impl Journal {
             ..AuditRecord::default()
         };
         let (interaction, resource_type, identified) = ("none", "none", false);
-        Self { decision, record, interaction, resource_type, identified, mode, would_refuse: None, quiet: None }
+        Self {
+            decision,
+            record,
+            decided: None,
+            interaction,
+            resource_type,
+            identified,
+            mode,
+            would_refuse: None,
+            quiet: None,
+        }
     }
 
     /// The record of one entry of a Bundle: a decision of its own, under the id of the Bundle's answer.
@@ -65,14 +79,14 @@ impl Journal {
             interaction: String::new(),
             ..self.record.clone()
         };
-        Self { decision, record, interaction: "none", resource_type: "none", quiet: None, ..*self }
+        Self { decision, record, decided: None, interaction: "none", resource_type: "none", quiet: None, ..*self }
     }
 
     pub(super) fn endpoint(&mut self, endpoint: &Endpoint) {
         self.record.endpoint.clone_from(&endpoint.facts.name);
     }
 
-    pub(super) fn subject(&mut self, subject: &Subject) {
+    pub(super) fn subject(&mut self, subject: &Subject, discloser: String) {
         let about = AuditRecord::about(std::mem::take(&mut self.record.decision), subject);
         self.record = AuditRecord {
             endpoint: std::mem::take(&mut self.record.endpoint),
@@ -82,6 +96,9 @@ impl Journal {
             would: self.record.would.take(),
             ..about
         };
+        if let Some(emergency) = &mut self.record.emergency {
+            emergency.discloser = discloser;
+        }
         self.identified = true;
     }
 
@@ -109,12 +126,26 @@ impl Journal {
         self.record.query = interaction.query().map(|query| query.client()).filter(|query| !query.is_empty());
     }
 
-    pub(super) fn permit(&mut self, permit: &Permit) {
+    pub(super) fn permit(&mut self, permit: &Permit, decided: DecisionRecord) {
+        self.decided = Some(decided);
         self.record.purpose = Some(permit.purpose().code().to_owned());
         self.record.policies = permit.policies().to_vec();
     }
 
+    pub(super) fn denied(&mut self, decided: DecisionRecord) {
+        self.decided = Some(decided);
+    }
+
+    /// The user in policy's own record: the same one for the same user, and no name.
+    pub(super) fn pseudonym(&self) -> String {
+        let user = format!("{}\0{}", self.record.issuer, self.record.user);
+        base64url(&sha256(user.as_bytes())).chars().take(22).collect()
+    }
+
     pub(super) fn account(&mut self, account: Account) {
+        if let Some(decided) = &mut self.decided {
+            decided.meet(account.met, &account.consents);
+        }
         self.record.patients = account.patients;
         self.record.instances = account.instances;
         self.record.labels = account.labels;
@@ -190,6 +221,7 @@ impl Journal {
     /// The record of an answer that is about to be sent.
     pub(super) fn disclosure(&self, answer: &Answer) -> Record {
         Record::disclosure(AuditRecord {
+            facts: self.facts(),
             status: Some(answer.status.as_u16()),
             bytes: u64::try_from(answer.body.len()).ok(),
             ..self.record.clone()
@@ -198,13 +230,13 @@ impl Journal {
 
     /// The record of a part of an answer that is about to be sent.
     pub(super) fn window(&self, status: StatusCode, bytes: usize) -> Record {
-        let record = self.record.clone();
+        let record = AuditRecord { facts: self.facts(), ..self.record.clone() };
         Record::disclosure(AuditRecord { status: Some(status.as_u16()), bytes: u64::try_from(bytes).ok(), ..record })
     }
 
     /// The record of changes that are about to be asked of the EHR: every record that is to change, and whose it is.
     pub(super) fn attempt(&self, writes: &[JudgedWrite]) -> Record {
-        let mut record = self.record.clone();
+        let mut record = AuditRecord { facts: self.facts(), ..self.record.clone() };
         let instances = writes.iter().map(JudgedWrite::named);
         match writes {
             [write] => record.instance = write.instance.as_ref().map(InstanceId::relative).or(record.instance),
@@ -235,10 +267,25 @@ impl Journal {
     pub(super) fn refusal(&mut self, refusal: &Refusal) -> Record {
         let status = refusal::status(refusal.reason).as_u16();
         let mut record = self.record.clone().refused(refusal.reason, status);
+        record.facts = self.facts();
         if !refusal.policies.is_empty() {
             record.policies.clone_from(&refusal.policies);
         }
         Record::refusal(record)
+    }
+
+    /// What policy decided and on which facts, in its own versioned form.
+    fn facts(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(self.decided.as_ref()?).ok()
+    }
+
+    /// Every emergency access is counted, granted or refused. Who was shown something raises an alert besides.
+    pub(super) fn emergency(&self, shared: &Shared, outcome: &'static str) {
+        if self.record.emergency.is_none() {
+            return;
+        }
+        shared.metrics.emergency_access(outcome);
+        tracing::warn!(decision = %self.decision, partner = %self.record.partner, outcome, "emergency access");
     }
 
     /// Feeds what this exchange showed of its caller to behaviour analytics, and tells what stands out.
@@ -279,6 +326,7 @@ impl Journal {
             // 45 CFR 171.201 to 205: how often each exception is relied on.
             shared.metrics.denial_exception(audit::exception(reason).unwrap_or("none"));
         }
+        self.count_shadowed(shared);
         for withheld in self.record.would.as_ref().map_or(&self.record.withheld, |would| &would.withheld) {
             for label in &withheld.labels {
                 shared.metrics.redaction(label, "resource", u64::from(withheld.count));
@@ -292,6 +340,21 @@ const fn mode_name(mode: Mode) -> &'static str {
     match mode {
         Mode::Enforce => "enforce",
         Mode::Observe => "observe",
+    }
+}
+
+impl Journal {
+    /// What the forbids in shadow mode would have changed.
+    fn count_shadowed(&self, shared: &Shared) {
+        let Some(decided) = &self.decided else { return };
+        for policy in &decided.would_deny {
+            shared.metrics.shadow_denial(policy, "request", 1);
+        }
+        for met in &decided.met {
+            for policy in &met.would_withhold {
+                shared.metrics.shadow_denial(policy, "record", u64::from(met.count));
+            }
+        }
     }
 }
 

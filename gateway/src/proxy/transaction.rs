@@ -113,12 +113,10 @@ impl Journey<'_> {
     /// Decides on one entry, and on the searches that stand in it: from the request alone.
     fn permitted<'e>(&mut self, visit: &Visit<'_>, entry: &'e Entry) -> Result<Permitted<'e>, Refusal> {
         let asked = entry.request.as_ref().map_err(|error| Refusal::from(crate::interpret::reason(*error)))?;
-        let decided = self.decide(visit, asked)?;
-        let permit = self.decided(decided);
+        let permit = self.decide(visit, asked)?;
         let mut searches = Vec::with_capacity(entry.searches.len());
         for reference in &entry.searches {
-            let decided = self.decide(visit, &reference.search)?;
-            searches.push((&*reference.text, self.decided(decided)));
+            searches.push((&*reference.text, self.decide(visit, &reference.search)?));
         }
         Ok(Permitted { entry, asked, permit, searches })
     }
@@ -264,7 +262,7 @@ impl Journey<'_> {
         for (one, step) in permitted.iter().zip(&steps) {
             let mut journey = self.of_entry();
             journey.journal.interaction(one.asked);
-            journey.journal.permit(&one.permit);
+            journey.keep_permit(&one.permit);
             let stage = self.stage_of(visit, &one.permit);
             let brought = Brought::with_entry(one.entry, bundle);
             let outcome = match step {

@@ -12,8 +12,9 @@ use super::StartError;
 use crate::audit::delivery::{Delivery, forget_all_but};
 use crate::audit::event::Site;
 use crate::audit::sinks::{Authorization, FhirEndpoint, NdjsonFile, OcsfEndpoint, OtlpLogs, Sink};
-use crate::audit::webhook::{AlertWebhook, WebhookSecret};
+use crate::audit::webhook::{AlertWebhook, Webhook, WebhookSecret};
 use crate::config::{self, FilePath, SinkKind};
+use crate::emergency::ProgramWebhook;
 use crate::identify::fetch::{Fetch, HttpsFetch, Outgoing};
 use crate::shared::Shared;
 use crate::telemetry::Metrics;
@@ -90,13 +91,15 @@ fn sink(sink: &config::Sink, gateway: &config::Gateway, shared: &Shared) -> Resu
         SinkKind::Otlp => {
             Box::new(OtlpLogs { base_url: url, client: client(sink)?, authorization: authorization(sink)? })
         }
-        SinkKind::Webhook => {
-            let file = sink.secret_file.as_ref().ok_or("it has no secret")?;
-            let secret =
-                WebhookSecret::from_text(&text(file)?).map_err(|error| format!("{}: {error}", file.display()))?;
-            Box::new(AlertWebhook { url, client: client(sink)?, secret, clock: Arc::clone(&shared.clock) })
-        }
+        SinkKind::Webhook => Box::new(AlertWebhook(webhook(url, sink, shared)?)),
+        SinkKind::Emergency => Box::new(ProgramWebhook(webhook(url, sink, shared)?)),
     })
+}
+
+fn webhook(url: String, sink: &config::Sink, shared: &Shared) -> Result<Webhook, String> {
+    let file = sink.secret_file.as_ref().ok_or("it has no secret")?;
+    let secret = WebhookSecret::from_text(&text(file)?).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(Webhook { url, client: client(sink)?, secret, clock: Arc::clone(&shared.clock) })
 }
 
 fn client(sink: &config::Sink) -> Result<Arc<dyn Fetch>, String> {

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
+use fhirwall_policy::explain::explain_record;
+use fhirwall_policy::record::DecisionRecord;
 
 use crate::admin::{Check, NotRevoked, Operations, Ordered};
 use crate::audit::{Kind, Record};
@@ -85,7 +87,16 @@ impl Operations for Operated {
     }
 
     fn decision(&self, id: &str) -> Option<serde_json::Value> {
-        self.gateway.shared.decisions.get(id)
+        let mut record = self.gateway.shared.decisions.get(id)?;
+        // In words, by the set that serves now; it says so where another one decided.
+        let facts = record.get("facts").map(ToString::to_string);
+        if let Some(Ok(decided)) = facts.map(|facts| DecisionRecord::from_json(&facts)) {
+            let words = explain_record(&self.live.current().generation.policies, &decided);
+            if let Some(members) = record.as_object_mut() {
+                members.insert("explanation".to_owned(), words.into());
+            }
+        }
+        Some(record)
     }
 
     fn consents_changed(&self, patient: Option<&str>) {

@@ -259,7 +259,6 @@ fn reloader(
         let files = config.files();
         let failed = |problems: String| Failed { problems, files: files.clone() };
         fixed(&first, &config.gateway).map_err(&failed)?;
-        super::offered::all_of(&config.gateway).map_err(&failed)?;
         let generation = Generation::build(number, config, &shared).map_err(|error| failed(chain(&error)))?;
         let findings = control::findings_under(&generation.config, Ok(&generation.policies), shared.clock.now());
         if let Some(violations) = control::start_forbidden_by(&findings) {

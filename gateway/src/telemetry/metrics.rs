@@ -35,6 +35,8 @@ pub struct Metrics {
     request_seconds: Histogram<f64>,
     stage_seconds: Histogram<f64>,
     decisions: Counter<u64>,
+    shadow_denials: Counter<u64>,
+    emergency_accesses: Counter<u64>,
     redactions: Counter<u64>,
     label_shadow: Counter<u64>,
     consent_evaluations: Counter<u64>,
@@ -86,6 +88,8 @@ impl Metrics {
             request_seconds: seconds("fhirwall_request_duration_seconds"),
             stage_seconds: seconds("fhirwall_stage_duration_seconds"),
             decisions: count("fhirwall_decisions"),
+            shadow_denials: count("fhirwall_shadow_denials"),
+            emergency_accesses: count("fhirwall_emergency_accesses"),
             redactions: count("fhirwall_redactions"),
             label_shadow: count("fhirwall_label_shadow"),
             consent_evaluations: count("fhirwall_consent_evaluations"),
@@ -170,6 +174,17 @@ impl Metrics {
         self.decisions.add(1, &attributes);
     }
 
+    /// What a forbid in shadow mode would have denied. `policy` is an id of the policy set; `moment` is `request` or `record`.
+    pub fn shadow_denial(&self, policy: &str, moment: &'static str, count: u64) {
+        let attributes = [KeyValue::new("policy", policy.to_owned()), KeyValue::new("moment", moment)];
+        self.shadow_denials.add(count, &attributes);
+    }
+
+    /// `outcome` is `disclosed` or `refused`.
+    pub fn emergency_access(&self, outcome: &'static str) {
+        self.emergency_accesses.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
     /// `label` is the code of a known label.
     pub fn redaction(&self, label: &str, level: &'static str, count: u64) {
         self.redactions.add(count, &[KeyValue::new("label", label.to_owned()), KeyValue::new("level", level)]);
@@ -180,8 +195,9 @@ impl Metrics {
         self.label_shadow.add(records, &[KeyValue::new("label", label), KeyValue::new("change", change)]);
     }
 
-    pub fn consent_evaluation(&self, outcome: &'static str) {
-        self.consent_evaluations.add(1, &[KeyValue::new("outcome", outcome)]);
+    /// `outcome` is `permit`, `deny` or `silent`.
+    pub fn consent_evaluations(&self, outcome: &'static str, count: u64) {
+        self.consent_evaluations.add(count, &[KeyValue::new("outcome", outcome)]);
     }
 
     pub fn ratelimit_rejection(&self, limit: &'static str) {
@@ -240,9 +256,11 @@ mod tests {
         metrics.request(labels, Duration::from_millis(3));
         metrics.stage("decide", Duration::from_micros(20));
         metrics.decision("permit", "none", "enforce");
+        metrics.shadow_denial("no-exports", "request", 1);
+        metrics.emergency_access("disclosed");
         metrics.redaction("42CFRPart2", "resource", 2);
         metrics.label_shadow("HIV", "added", 3);
-        metrics.consent_evaluation("permit");
+        metrics.consent_evaluations("permit", 1);
         metrics.ratelimit_rejection("partner");
         metrics.risk_event("export", "observe");
         metrics.jwks_refresh("https://idp.example", "ok");
@@ -259,6 +277,8 @@ mod tests {
             "fhirwall_request_duration_seconds_count 1",
             r#"fhirwall_stage_duration_seconds_count{stage="decide"} 1"#,
             r#"fhirwall_decisions_total{decision="permit",mode="enforce",reason="none"} 1"#,
+            r#"fhirwall_shadow_denials_total{moment="request",policy="no-exports"} 1"#,
+            r#"fhirwall_emergency_accesses_total{outcome="disclosed"} 1"#,
             r#"fhirwall_redactions_total{label="42CFRPart2",level="resource"} 2"#,
             r#"fhirwall_label_shadow_total{change="added",label="HIV"} 3"#,
             r#"fhirwall_consent_evaluations_total{outcome="permit"} 1"#,

@@ -113,7 +113,7 @@ async fn a_certificate_is_the_proof_of_a_client_without_keys_and_binds_its_token
     assert_eq!(error(&site, &strange).await, "invalid_client", "another partner's certificate");
     site.change("mtls", |entry| {
         let mut facts = (*entry.partner).clone();
-        facts.scopes = vec!["system/Patient.rs".to_owned()];
+        facts.scopes = vec!["system/Patient.rs".to_owned()].into();
         entry.partner = facts.into();
     });
     let own = certificate("mtls");

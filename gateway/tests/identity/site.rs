@@ -113,7 +113,7 @@ fn partners() -> FakePartners {
         ClientSecret::from_sha256(digest::digest(&digest::SHA256, SECRET.as_bytes()).as_ref().try_into().unwrap());
     let mut backend = asymmetric("backend", ClientType::BackendService);
     let mut facts = (*backend.partner).clone();
-    facts.scopes = vec!["system/*.rs".to_owned()];
+    facts.scopes = vec!["system/*.rs".to_owned()].into();
     backend.partner = Arc::new(facts);
     let all = [
         without_mtls("public", ClientType::Public),

@@ -219,7 +219,7 @@ pub(crate) fn partner(client_id: &str) -> PartnerEntry {
             client_id: client_id.into(),
             name: client_id.to_owned(),
             status: Status::Active,
-            scopes: vec!["patient/*.rs".to_owned()],
+            scopes: vec!["patient/*.rs".to_owned()].into(),
             purposes_of_use: vec![PurposeOfUse::Treat, PurposeOfUse::Etreat],
             part2: Part2 { basis: Part2Basis::Consent, redaction: Redaction::Silent },
             consent_recipients: Vec::new(),

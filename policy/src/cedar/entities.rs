@@ -1,13 +1,43 @@
 //! The caller's facts as Cedar sees them, made once and used for any number of questions.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
 use time::format_description::well_known::Rfc3339;
 
 use super::PolicySet;
+use super::remembered::CallerNumber;
 use super::vocabulary::{Question, code, uid};
 use crate::question::Caller;
+
+/// Who asks, put into Cedar's terms when a question is first really asked: most are answered from memory.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    caller: Caller,
+    /// The number of the caller's facts, where verdicts outlive the request.
+    number: Option<CallerNumber>,
+    asking: OnceLock<Option<Asking>>,
+}
+
+impl Asker {
+    pub(crate) fn new(set: &PolicySet, caller: Caller) -> Self {
+        let number = if set.verdicts_outlive_the_request() { set.remembered.number(&caller) } else { None };
+        Self { caller, number, asking: OnceLock::new() }
+    }
+
+    pub(crate) const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    pub(super) const fn number(&self) -> Option<CallerNumber> {
+        self.number
+    }
+
+    pub(super) fn asking(&self, set: &PolicySet) -> Option<&Asking> {
+        self.asking.get_or_init(|| Asking::new(set, &self.caller)).as_ref()
+    }
+}
 
 /// Who asks, ready for any number of questions.
 #[derive(Clone, Debug)]

@@ -1,15 +1,15 @@
 //! Loading a policy set: all problems at once, and nothing half loaded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use cedar_policy as cedar;
 
-use super::meta::{Mode, Obligations, PolicyMeta};
+use super::meta::{Mode, PolicyMeta};
+use super::template::{self, Template};
 use super::vocabulary::Vocabulary;
 use super::{PolicySet, Slice, Slices, schema};
-use crate::reason::Reason;
 
 /// What is wrong with a policy file, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +31,32 @@ impl core::fmt::Display for PolicyProblem {
 
 impl core::error::Error for PolicyProblem {}
 
-struct Read {
-    policy: cedar::Policy,
-    meta: Arc<PolicyMeta>,
+/// A partner that stands under a template of the set.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ceiling {
+    /// The template's `@id`.
+    pub template: String,
+    /// The partner's client id.
+    pub app: String,
 }
 
-pub(super) fn load(files: &[(String, String)]) -> Result<PolicySet, Vec<PolicyProblem>> {
+pub(super) struct Read {
+    pub(super) policy: cedar::Policy,
+    pub(super) meta: Arc<PolicyMeta>,
+    /// The one app that the policy is about, if it is about one.
+    pub(super) sole: Option<cedar::EntityUid>,
+}
+
+impl Read {
+    pub(super) fn new(policy: &cedar::Policy, mut meta: PolicyMeta) -> Self {
+        let cited = PROTECTING.iter().any(|clause| meta.cites.contains(clause));
+        meta.protects_part2 = !meta.permits && (names_part2(policy) || cited);
+        let policy = policy.new_id(cedar::PolicyId::new(&meta.id));
+        Self { sole: sole_app(&policy), policy, meta: Arc::new(meta) }
+    }
+}
+
+pub(super) fn load(files: &[(String, String)], ceilings: &[Ceiling]) -> Result<PolicySet, Vec<PolicyProblem>> {
     let mut problems = Vec::new();
     let text = schema::schema_text();
     let schema = match cedar::Schema::from_cedarschema_str(&text) {
@@ -46,16 +66,20 @@ pub(super) fn load(files: &[(String, String)]) -> Result<PolicySet, Vec<PolicyPr
     let Some(vocabulary) = Vocabulary::new() else {
         return Err(vec![problem("schema.cedarschema", None, "a code of the built-in tables is no Cedar name".into())]);
     };
-    let mut policies: Vec<Read> = Vec::new();
+    let (mut policies, mut templates): (Vec<Read>, Vec<Template>) = (Vec::new(), Vec::new());
     // By name: a set is the same set however its directory was listed.
     let mut files: Vec<&(String, String)> = files.iter().collect();
     files.sort();
     for (file, text) in &files {
-        read_file(file, text, &mut policies, &mut problems);
+        read_file(file, text, &mut policies, &mut templates, &mut problems);
     }
     if policies.is_empty() && problems.is_empty() {
         problems.push(problem("policies", None, "the set holds no policy, so nothing could be permitted".to_owned()));
     }
+    let mut ceilings: Vec<&Ceiling> = ceilings.iter().collect();
+    ceilings.sort();
+    ceilings.dedup();
+    problems.extend(template::link(&templates, &ceilings, &mut policies));
     let full = match assemble(policies.iter()) {
         Ok(full) => full,
         Err(error) => {
@@ -74,10 +98,13 @@ pub(super) fn load(files: &[(String, String)]) -> Result<PolicySet, Vec<PolicyPr
         }
         (Ok(_), Ok(_)) => return Err(problems),
     };
+    let texts = || files.iter().flat_map(|(name, text)| [name.as_str(), text.as_str()]).chain([text.as_str()]);
+    let under = ceilings.iter().flat_map(|ceiling| [ceiling.template.as_str(), ceiling.app.as_str()]);
     Ok(PolicySet {
         remembered: super::remembered::Remembered::default(),
         sources: policies.iter().map(|read| read.policy.clone()).collect(),
-        epoch: digest(files.iter().flat_map(|(name, text)| [name.as_str(), text.as_str()]).chain([text.as_str()])),
+        text_epoch: digest(texts()),
+        epoch: digest(texts().chain(under)),
         vocabulary,
         listed: policies.iter().map(|read| Arc::clone(&read.meta)).collect(),
         policies: metas,
@@ -87,11 +114,17 @@ pub(super) fn load(files: &[(String, String)]) -> Result<PolicySet, Vec<PolicyPr
     })
 }
 
-fn problem(file: &str, policy: Option<&str>, message: String) -> PolicyProblem {
+pub(super) fn problem(file: &str, policy: Option<&str>, message: String) -> PolicyProblem {
     PolicyProblem { file: file.to_owned(), policy: policy.map(str::to_owned), message }
 }
 
-fn read_file(file: &str, text: &str, policies: &mut Vec<Read>, problems: &mut Vec<PolicyProblem>) {
+fn read_file(
+    file: &str,
+    text: &str,
+    policies: &mut Vec<Read>,
+    templates: &mut Vec<Template>,
+    problems: &mut Vec<PolicyProblem>,
+) {
     let parsed = match cedar::PolicySet::from_str(text) {
         Ok(parsed) => parsed,
         Err(errors) => {
@@ -99,65 +132,40 @@ fn read_file(file: &str, text: &str, policies: &mut Vec<Read>, problems: &mut Ve
             return;
         }
     };
-    if let Some(template) = parsed.templates().next() {
-        problems.push(problem(file, Some(template.id().as_ref()), "templates with slots are not supported".to_owned()));
-    }
-    let mut found: Vec<&cedar::Policy> = parsed.policies().collect();
     // The parser names them policy0, policy1, … in the order of the file.
-    found.sort_by_key(|policy| policy.id().to_string().trim_start_matches("policy").parse::<usize>().ok());
+    let place = |id: &cedar::PolicyId| id.to_string().trim_start_matches("policy").parse::<usize>().ok();
+    let mut found: Vec<&cedar::Policy> = parsed.policies().collect();
+    found.sort_by_key(|policy| place(policy.id()));
     for policy in found {
-        match read_policy(file, policy, policies.len()) {
+        match PolicyMeta::read(file, policy.effect(), policy.annotations(), policies.len()) {
             Ok(meta) if policies.iter().any(|other| other.meta.id == meta.id) => {
                 problems.push(problem(file, Some(&meta.id), "this @id is already in use".to_owned()));
             }
-            Ok(meta) => {
-                policies.push(Read { policy: policy.new_id(cedar::PolicyId::new(&meta.id)), meta: Arc::new(meta) })
-            }
+            Ok(meta) => match shadowable(policy, &meta) {
+                Ok(()) => policies.push(Read::new(policy, meta)),
+                Err(message) => problems.push(problem(file, Some(&meta.id), message)),
+            },
             Err(message) => problems.push(problem(file, policy.annotation("id"), message)),
+        }
+    }
+    let mut found: Vec<&cedar::Template> = parsed.templates().collect();
+    found.sort_by_key(|template| place(template.id()));
+    for template in found {
+        match Template::read(file, template) {
+            Ok(read) => templates.push(read),
+            Err(message) => problems.push(problem(file, template.annotation("id"), message)),
         }
     }
 }
 
-fn read_policy(file: &str, policy: &cedar::Policy, position: usize) -> Result<PolicyMeta, String> {
-    let text = |key: &str| policy.annotation(key).filter(|text| !text.trim().is_empty()).map(str::to_owned);
-    let id = text("id").ok_or("a policy needs @id: explanations and records name it")?;
-    let cites = text("cites").ok_or("a policy needs @cites: the source it rests on")?;
-    let says = text("says").ok_or("a policy needs @says: itself in one sentence, for people")?;
-    for (key, _) in policy.annotations() {
-        if !["id", "cites", "says", "mode", "reason", "basis", "obliges"].contains(&key) {
-            return Err(format!("@{key} is not known; known are id, cites, says, mode, reason, basis, obliges"));
-        }
-    }
-    let permits = policy.effect() == cedar::Effect::Permit;
-    let mode = match policy.annotation("mode") {
-        None | Some("enforce") => Mode::Enforce,
-        Some("shadow") => Mode::Shadow,
-        Some(other) => return Err(format!("@mode is `enforce` or `shadow`, not `{other}`")),
-    };
-    if mode == Mode::Shadow && permits {
-        return Err("only a forbid can run in shadow mode: a shadowed permit would report nothing".to_owned());
-    }
-    if mode == Mode::Shadow && names_part2(policy) {
+/// What protects Part 2 records is never only watched: neither a forbid that speaks of a label of theirs, or of notes that
+/// may be counseling notes, nor one that says of itself that it rests on 42 CFR Part 2.
+fn shadowable(policy: &cedar::Policy, meta: &PolicyMeta) -> Result<(), String> {
+    let rests_on_part2 = meta.cites.contains("42 CFR 2.") || meta.cites.contains("42 CFR Part 2");
+    if meta.mode == Mode::Shadow && (names_part2(policy) || rests_on_part2) {
         return Err("a forbid that protects Part 2 records cannot run in shadow mode".to_owned());
     }
-    let reason = match policy.annotation("reason") {
-        None => None,
-        Some(code) => Some(Reason::from_code(code).ok_or_else(|| format!("@reason `{code}` is no reason code"))?),
-    };
-    let obligations = Obligations::parse(policy.annotation("obliges").unwrap_or_default())?;
-    Ok(PolicyMeta {
-        id,
-        says,
-        file: file.to_owned(),
-        permits,
-        protects_part2: !permits && (names_part2(policy) || PROTECTING.iter().any(|clause| cites.contains(clause))),
-        mode,
-        reason,
-        basis: text("basis"),
-        obligations,
-        position,
-        cites,
-    })
+    Ok(())
 }
 
 /// The clauses of Part 2 whose forbids need no Part 2 label: presence is not to be told of, and a counseling note is not
@@ -166,7 +174,7 @@ const PROTECTING: [&str; 2] = ["42 CFR 2.13(c)", "42 CFR 2.11, 2.31(b)"];
 
 /// Does the policy speak of a label of substance use records? Those forbids are never only watched.
 fn names_part2(policy: &cedar::Policy) -> bool {
-    const PART2: [&str; 5] = ["42CFRPart2", "SUD", "ETH", "ETHUD", "OPIOIDUD"];
+    const PART2: [&str; 7] = ["42CFRPart2", "SUD", "ETH", "ETHUD", "OPIOIDUD", "PSYTHPN", "HIPAAPsyNotes"];
     policy
         .entity_literals()
         .iter()
@@ -222,24 +230,27 @@ fn sole_app(policy: &cedar::Policy) -> Option<cedar::EntityUid> {
 }
 
 fn slices(policies: &[Read], moment: Moment) -> Result<Slices, String> {
-    let here: Vec<&Read> = policies.iter().filter(|read| concerns(&read.policy, moment)).collect();
-    let slice_for = |app: Option<&cedar::EntityUid>| -> Result<Slice, String> {
-        let mine = |read: &&&Read| sole_app(&read.policy).is_none_or(|sole| Some(&sole) == app);
-        let enforced = |read: &&&Read| read.meta.mode == Mode::Enforce;
-        let all: Vec<&Read> = here.iter().filter(mine).copied().collect();
-        let shadowed = all.iter().any(|read| read.meta.mode == Mode::Shadow);
+    let here = policies.iter().filter(|read| concerns(&read.policy, moment));
+    let (mut everyones, mut own): (Vec<&Read>, HashMap<&cedar::EntityUid, Vec<&Read>>) = (Vec::new(), HashMap::new());
+    for read in here {
+        match &read.sole {
+            None => everyones.push(read),
+            Some(app) => own.entry(app).or_default().push(read),
+        }
+    }
+    let slice = |own: &[&Read]| -> Result<Slice, String> {
+        let all = || everyones.iter().chain(own).copied();
+        let shadowed = all().any(|read| read.meta.mode == Mode::Shadow);
         Ok(Slice {
-            enforced: assemble(all.iter().filter(enforced).copied())?,
-            with_shadow: if shadowed { Some(assemble(all.iter().copied())?) } else { None },
+            enforced: assemble(all().filter(|read| read.meta.mode == Mode::Enforce))?,
+            with_shadow: if shadowed { Some(assemble(all())?) } else { None },
         })
     };
-    let apps: HashSet<cedar::EntityUid> = here.iter().filter_map(|read| sole_app(&read.policy)).collect();
     let mut by_app = HashMap::new();
-    for app in apps {
-        let slice = slice_for(Some(&app))?;
-        by_app.insert(app, slice);
+    for (app, own) in &own {
+        by_app.insert((*app).clone(), slice(own)?);
     }
-    Ok(Slices { everyone: slice_for(None)?, by_app })
+    Ok(Slices { everyone: slice(&[])?, by_app })
 }
 
 /// Does the policy read an attribute of this name, of anything?

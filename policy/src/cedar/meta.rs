@@ -1,5 +1,7 @@
 //! What a policy says about itself, in its annotations.
 
+use cedar_policy as cedar;
+
 use crate::reason::Reason;
 
 /// The annotations of one policy, checked at load.
@@ -25,8 +27,60 @@ pub struct PolicyMeta {
     pub basis: Option<String>,
     /// `@obliges`: what a disclosure under this permit entails.
     pub obligations: Obligations,
+    /// The template that it is an instance of.
+    pub template: Option<String>,
     /// Its place in the set.
     pub(crate) position: usize,
+}
+
+impl PolicyMeta {
+    /// Reads what a policy or a template says about itself.
+    pub(super) fn read<'a>(
+        file: &str,
+        effect: cedar::Effect,
+        annotations: impl Iterator<Item = (&'a str, &'a str)>,
+        position: usize,
+    ) -> Result<Self, String> {
+        const KNOWN: [&str; 7] = ["id", "cites", "says", "mode", "reason", "basis", "obliges"];
+        let annotations: Vec<(&str, &str)> = annotations.collect();
+        let raw = |key: &str| annotations.iter().find(|(known, _)| *known == key).map(|(_, text)| *text);
+        let text = |key: &str| raw(key).filter(|text| !text.trim().is_empty()).map(str::to_owned);
+        let id = text("id").ok_or("a policy needs @id: explanations and records name it")?;
+        let cites = text("cites").ok_or("a policy needs @cites: the source it rests on")?;
+        let says = text("says").ok_or("a policy needs @says: itself in one sentence, for people")?;
+        if let Some((key, _)) = annotations.iter().find(|(key, _)| !KNOWN.contains(key)) {
+            return Err(format!("@{key} is not known; known are {}", KNOWN.join(", ")));
+        }
+        let permits = effect == cedar::Effect::Permit;
+        let mode = match raw("mode") {
+            None | Some("enforce") => Mode::Enforce,
+            Some("shadow") => Mode::Shadow,
+            Some(other) => return Err(format!("@mode is `enforce` or `shadow`, not `{other}`")),
+        };
+        if mode == Mode::Shadow && permits {
+            return Err("only a forbid can run in shadow mode: a shadowed permit would report nothing".to_owned());
+        }
+        let reason = match raw("reason") {
+            None => None,
+            Some(code) => Some(Reason::from_code(code).ok_or_else(|| format!("@reason `{code}` is no reason code"))?),
+        };
+        let obligations = Obligations::parse(raw("obliges").unwrap_or_default())?;
+        let (file, basis) = (file.to_owned(), text("basis"));
+        Ok(Self {
+            id,
+            cites,
+            says,
+            file,
+            permits,
+            protects_part2: false,
+            mode,
+            reason,
+            basis,
+            obligations,
+            template: None,
+            position,
+        })
+    }
 }
 
 /// Does a policy decide, or is it only watched?
