@@ -91,8 +91,10 @@ async fn a_policy_that_needs_more_says_what_to_come_back_with() {
         forbid (principal, action in Action::\"interact\", resource)\n\
         when { resource.kind == Kind::\"Condition\" && !context.strong };\n";
     std::fs::write(stage.neighbours().dir().join("policies/stepup.cedar"), policy).unwrap();
-    stage.edit("fhirwall.yaml", |text| text + "risk: {step_up_acr_values: [phr], step_up_max_age: 10m}\n");
-    assert_eq!(stage.reload().await, 2);
+    stage.edit("fhirwall.yaml", |text| {
+        text.replace("risk: {", "risk: {step_up_acr_values: [phr], step_up_max_age: 10m, ")
+    });
+    assert_eq!(stage.reload().await, 2, "{:?}", stage.world.gateway.live.status().rejected.map(|one| one.problems));
     stage.asked();
     let weak = stage.authenticated(Method::GET, CONDITIONS, Value::Null, None).await;
     asks_for_more(&weak, &["acr_values=\"phr\"", "max_age=\"600\""]);
