@@ -129,11 +129,11 @@ fn policy_valid(facts: &Facts<'_>) -> Vec<Unmet> {
     problems.map(|problem| unmet(format!("policies/{}", problem.file), problem.to_string())).collect()
 }
 
-/// Does a policy that decides cite this?
+/// Does a policy that decides for everybody cite this? A template decides for those alone who stand under it.
 fn cited(facts: &Facts<'_>, forbids: bool, source: &str) -> bool {
     // A set that does not load is told by `policy-valid`.
     let Ok(policies) = facts.policies else { return true };
-    policies.policies().any(|policy| {
+    policies.policies().filter(|policy| policy.template.is_none()).any(|policy| {
         policy.mode == PolicyMode::Enforce && policy.cites.contains(source) && (!forbids || !policy.permits)
     })
 }

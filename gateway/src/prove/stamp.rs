@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_failed_proof_or_an_unreadable_report_is_no_stamp() {
         let failed = report(|report| report.proofs.iter_mut().take(1).for_each(|proof| proof.failed = true));
-        is(stamp(Some(&failed), "e1"), Stamp::Failed, "breaks: part2-only-on-a-lawful-basis");
+        is(stamp(Some(&failed), "e1"), Stamp::Failed, "breaks: reads-only-within-its-ceiling");
         is(stamp(Some("{"), "e1"), Stamp::Failed, "cannot be read");
         // Of another set it says nothing.
         is(stamp(Some(&failed), "e2"), Stamp::Missing, "another set");

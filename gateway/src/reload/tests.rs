@@ -234,7 +234,9 @@ async fn the_watcher_follows_kubernetes_swapping_its_data_link() {
         std::os::unix::fs::symlink(version, root.join("..data_tmp")).unwrap();
         std::fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
     };
-    let good = text(&site, "fhirwall.yaml").replace("{dir: p", &format!("{{dir: {}/p", site.path("").display()));
+    let good = text(&site, "fhirwall.yaml")
+        .replace("{dir: p", &format!("{{dir: {}/p", site.path("").display()))
+        .replace("[lists/", &format!("[{}/lists/", site.path("").display()));
     write("..2026_01", &good);
     std::os::unix::fs::symlink("..data/fhirwall.yaml", root.join("fhirwall.yaml")).unwrap();
     let reloader = Reloader::start(&root.join("fhirwall.yaml"), config_build(), clock()).unwrap();
