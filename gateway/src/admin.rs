@@ -5,6 +5,7 @@
 //! not act through it: the `Host` has to be the listener's own, and acts need a header that forms cannot set.
 
 mod access;
+mod dashboard;
 mod lockdowns;
 mod revocations;
 
@@ -19,12 +20,14 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use access::Need;
 pub use access::{AdminConnection, Caller};
 pub use revocations::{NotRevoked, Ordered};
 
 use crate::config::AdminRole;
+use crate::dashboard::Board;
 use crate::lockdown::{Lifting, Order, OrderRefused};
 use crate::state::Lockdown;
 use crate::telemetry::Metrics;
@@ -65,6 +68,10 @@ pub trait Operations: Send + Sync + 'static {
     fn roles(&self) -> Vec<AdminRole>;
     /// Puts an act on record. `false`: it could not be, and must not be carried out.
     async fn note(&self, act: serde_json::Value) -> bool;
+    /// Everything that the dashboard shows.
+    async fn board(&self) -> Board;
+    /// The time by the gateway's clock.
+    fn now(&self) -> OffsetDateTime;
     /// The names under which this listener may be addressed.
     fn hosts(&self) -> Vec<String>;
 }
@@ -88,6 +95,9 @@ pub const ACT_HEADER: &str = "x-fhirwall-admin";
 /// The admin routes.
 pub fn router(admin: Admin) -> Router {
     Router::new()
+        .route("/", get(dashboard::overview))
+        .route("/dashboard.css", get(dashboard::style))
+        .route("/acts", post(dashboard::act))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/startupz", get(startupz))
         .route("/readyz", get(readyz))
@@ -116,11 +126,11 @@ async fn guard(
         .or_else(|| request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned));
     // DNS rebinding: a name of someone else's that resolves to this address. Over TLS the certificate is not for that name.
     let plain = matches!(connection, AdminConnection::Loopback);
-    if plain && !host.is_some_and(|host| admin.operations.hosts().contains(&host)) {
+    if plain && !host.as_ref().is_some_and(|host| admin.operations.hosts().contains(host)) {
         return StatusCode::MISDIRECTED_REQUEST.into_response();
     }
     let acts = !matches!(*request.method(), http::Method::GET | http::Method::HEAD);
-    if acts && !request.headers().contains_key(ACT_HEADER) {
+    if acts && !request.headers().contains_key(ACT_HEADER) && !is_own_page(&request, host.as_deref()) {
         return (StatusCode::FORBIDDEN, format!("send the header {ACT_HEADER}: 1\n")).into_response();
     }
     let caller = Caller::on(&connection, &admin.operations.roles());
@@ -143,6 +153,14 @@ async fn guard(
     response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     response.headers_mut().insert(header::X_FRAME_OPTIONS, header::HeaderValue::from_static("DENY"));
     response
+}
+
+/// Does a page of this listener ask? Browsers name the origin of every form that is sent (Fetch, section 3.2), and no page of
+/// another origin can name the host that it sends to.
+fn is_own_page(request: &Request, host: Option<&str>) -> bool {
+    let origin = request.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    let origin = origin.and_then(|origin| origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")));
+    origin.is_some() && origin == host
 }
 
 async fn startupz(State(admin): State<Admin>) -> (StatusCode, &'static str) {

@@ -225,6 +225,11 @@ impl AuditLog {
         Ok(receipt)
     }
 
+    /// The latest decisions in memory, oldest first.
+    pub fn recent(&self) -> Vec<(Kind, AuditRecord)> {
+        self.recent.all()
+    }
+
     /// The latest record of a decision, from memory or, for an older one, from the log. Reads files: not for the path
     /// of a request.
     ///

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod consents;
 pub mod control;
+pub mod dashboard;
 pub mod decide;
 pub mod decisions;
 pub mod demo;

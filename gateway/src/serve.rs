@@ -2,6 +2,7 @@
 
 mod admin;
 pub(crate) mod behaviour;
+mod board;
 mod deliveries;
 mod operations;
 mod service;

@@ -30,6 +30,11 @@ impl Recent {
         }
     }
 
+    /// All of them, oldest first.
+    pub(super) fn all(&self) -> Vec<(Kind, AuditRecord)> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     /// The latest record of this decision.
     pub(super) fn find(&self, decision: &str) -> Option<(Kind, AuditRecord)> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,10 +8,12 @@ use std::time::Instant;
 use async_trait::async_trait;
 use fhirwall_policy::explain::explain_record;
 use fhirwall_policy::record::DecisionRecord;
+use time::OffsetDateTime;
 
 use crate::admin::{Check, NotRevoked, Operations, Ordered};
 use crate::audit::{Kind, Record};
 use crate::config::AdminRole;
+use crate::dashboard::Board;
 use crate::forward::Standing;
 use crate::generation::Generation;
 use crate::lockdown::{Lifting, Order, OrderRefused};
@@ -132,6 +134,14 @@ impl Operations for Operated {
         shared.audit.record(Record::of(Kind::Token, body)).await.map_err(|_| NotRevoked::Audit)?;
         let until = shared.clock.now() + GRANT_MEMORY;
         shared.state.revoke(ordered.what, until).await.map_err(|_| NotRevoked::State)
+    }
+
+    async fn board(&self) -> Board {
+        self.collect().await
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        self.gateway.shared.clock.now()
     }
 
     fn hosts(&self) -> Vec<String> {

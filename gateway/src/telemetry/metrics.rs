@@ -1,6 +1,6 @@
 //! The metrics, by the names of product.md section 5, over OpenTelemetry and served to Prometheus.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Mutex;
@@ -132,6 +132,19 @@ impl Metrics {
         // The provider keeps the callback; the instrument itself is only a handle.
         let meter = self.provider.meter("fhirwall");
         let _handle = meter.u64_observable_gauge("fhirwall_upstream_healthy").with_callback(observe).build();
+    }
+
+    /// The series of a counter, by labels.
+    pub fn totals(&self, name: &str) -> Vec<(BTreeMap<String, String>, u64)> {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name);
+        let series = |metric: &prometheus::proto::Metric| {
+            let labels = metric.get_label().iter().map(|label| (label.name().to_owned(), label.value().to_owned()));
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter of whole things")]
+            let value = metric.get_counter().get_value() as u64;
+            (labels.collect(), value)
+        };
+        family.into_iter().flat_map(|family| family.get_metric().iter().map(series)).collect()
     }
 
     /// The exposition text for `/metrics`.
