@@ -15,6 +15,7 @@ mod bundles;
 mod certificates;
 mod changes;
 mod consents;
+mod dashboard;
 mod doors;
 mod emergency;
 mod exports;
