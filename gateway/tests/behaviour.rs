@@ -22,7 +22,7 @@ const BOUNDS: [(Scenario, f64, usize); 6] = [
     (Scenario::MassExport, 1.0, 60),
     (Scenario::CredentialTheft, 1.0, 50),
     // Within what a busy clinician's own days spread: the rest goes unnoticed on the first day.
-    (Scenario::InsiderBrowsing, 0.6, 100),
+    (Scenario::InsiderBrowsing, 0.5, 100),
     (Scenario::IdEnumeration, 1.0, 20),
     (Scenario::SlowScraping, 0.8, 144),
     (Scenario::SharedCredential, 1.0, 20),
