@@ -62,10 +62,7 @@ pub const RULES: &[Rule] = &[
 
 /// Does the type's own rule let this be asked at all, whoever asks?
 pub fn allows(interaction: &Interaction) -> bool {
-    let changes = |kind: &ResourceType| match kind.as_str() {
-        "Subscription" | "AuditEvent" | "Provenance" => false,
-        _ => true,
-    };
+    let changes = |kind: &ResourceType| !matches!(kind.as_str(), "Subscription" | "AuditEvent" | "Provenance");
     match interaction {
         Interaction::Create { kind } | Interaction::ConditionalCreate { kind, .. } => kind.as_str() != "Subscription",
         Interaction::Update { kind, .. }

@@ -188,7 +188,7 @@ impl Admission {
         let rank = Rank::of(subject, effort);
         shed::set_rank(rank);
         let place = self.places.try_take(1, rank);
-        let place = place.ok_or(Throttled { limit: Limit::Overload, retry_after: rank.comes_back_after() })?;
+        let place = place.ok_or_else(|| Throttled { limit: Limit::Overload, retry_after: rank.comes_back_after() })?;
         if subject.emergency.is_some() {
             // Not among the partner's and the user's ordinary requests at once: these must not shut it out.
             let key = self.rates.emergency_key(subject);

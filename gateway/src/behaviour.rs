@@ -341,7 +341,9 @@ impl Behaviour {
         // A service has nobody who could authenticate anew.
         let fitting = |answer: Answer| match answer.min(most) {
             Answer::StepUp if observation.user == observation.partner => Answer::Throttle,
-            answer => answer,
+            answer @ (Answer::Observe | Answer::Escalate | Answer::Throttle | Answer::StepUp | Answer::Terminate) => {
+                answer
+            }
         };
         let would = fitting(by_rule.max(by_score));
         let answer = if settings.shadow { fitting(by_rule) } else { would };

@@ -1,5 +1,5 @@
 //! `docs/onboarding.md`, run as it is printed: from nothing to a partner's first read.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

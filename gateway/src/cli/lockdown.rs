@@ -210,7 +210,6 @@ async fn ask(gateway: &Gateway, method: http::Method, below: &str, body: String)
         ca_pem: ca.as_deref(),
         client_pem: certificate.as_deref().zip(key.as_deref()),
         dangerous_allow_loopback_http: true,
-        ..Outgoing::default()
     };
     let away = |error: &dyn std::error::Error| {
         (exit::OUT_OF_REACH, format!("{}: {}", gateway.admin, crate::serve::chain(error)))

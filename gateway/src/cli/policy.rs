@@ -14,6 +14,9 @@ use fhirwall_policy::tables::Tables;
 
 use super::exit;
 
+/// The texts of a set by their files' names, and the partners that stand under its templates.
+type SetTexts = (Vec<(String, String)>, Vec<Ceiling>);
+
 /// Policies: are they valid, right, explained, proved?
 #[derive(Parser, Debug)]
 pub struct Args {
@@ -181,7 +184,7 @@ impl Set {
     }
 
     /// The set's texts, and the partners that stand under its templates, where a configuration says.
-    fn files(&self) -> Result<(Vec<(String, String)>, Vec<Ceiling>), String> {
+    fn files(&self) -> Result<SetTexts, String> {
         match (&self.policies, self.configuration()?) {
             (Some(dir), _) => Ok((read_dir(dir, "cedar")?, Vec::new())),
             (None, Some(config)) => Ok((config.policy_files(), config.ceilings())),

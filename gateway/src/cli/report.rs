@@ -74,7 +74,7 @@ fn make(args: &Args, config: &Path) -> Result<ExitCode, Failure> {
     let document = serde_json::to_vec_pretty(&evidence).map_err(|error| (exit::USAGE, error.to_string()))?;
     let pem = read(&config.gateway.keys.audit_signing_file)?;
     let signing = SigningKey::from_pem(&pem).map_err(|error| (exit::USAGE, error.to_string()))?;
-    let signature = sign(&document, &signing).ok_or((exit::USAGE, "the audit key cannot sign".to_owned()))?;
+    let signature = sign(&document, &signing).ok_or_else(|| (exit::USAGE, "the audit key cannot sign".to_owned()))?;
     let signed = serde_json::to_vec_pretty(&signature).map_err(|error| (exit::USAGE, error.to_string()))?;
     std::fs::create_dir_all(&args.out).map_err(|error| unwritable(&args.out, &error))?;
     write(&args.out.join("report.json"), &document)?;

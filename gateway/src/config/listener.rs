@@ -186,12 +186,11 @@ fn check_admin(admin: &Admin, at: &At<'_>) {
     if admin.address.ip().is_loopback() {
         return;
     }
-    match &admin.tls {
-        None => at.problem_at(
+    if admin.tls.is_none() {
+        at.problem_at(
             "tls",
             "the admin address is off loopback and has no TLS (45 CFR 164.312(a)(1))",
             "bind 127.0.0.1, or add `tls` with `client_auth: required`",
-        ),
-        Some(_) => {}
+        );
     }
 }

@@ -254,10 +254,13 @@ fn tell(base: &str, was_closed: bool, now: Breaker) {
     }
 }
 
+/// An endpoint's name and its URLs.
+type PoolKey = (String, Vec<String>);
+
 /// The pools of this process, by endpoint and URLs.
 #[derive(Default)]
 pub struct Pools {
-    known: Mutex<HashMap<(String, Vec<String>), Weak<Pool>>>,
+    known: Mutex<HashMap<PoolKey, Weak<Pool>>>,
     wake: Arc<Notify>,
 }
 

@@ -96,8 +96,8 @@ impl<'a> Journey<'a> {
     }
 
     /// The journey of one entry of this Bundle: the same caller at the same time, with a decision of its own.
-    pub(super) fn of_entry(&self) -> Journey<'a> {
-        Journey {
+    pub(super) fn of_entry(&self) -> Self {
+        Self {
             shared: self.shared,
             numbered: self.numbered,
             generation: self.generation,

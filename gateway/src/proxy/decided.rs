@@ -60,13 +60,12 @@ impl Journey<'_> {
 
     fn refusal_of(&self, visit: &Visit<'_>, denial: Denial) -> Refusal {
         let emergency = visit.subject.purpose.is_some_and(|purpose| purpose.is_a(PurposeOfUse::Etreat));
-        let refusal = match denial.reason {
+        let refusal = if denial.reason == Reason::StrongerAuthenticationNeeded && emergency {
             // RFC 9470: the caller is told what to come back with.
-            Reason::StrongerAuthenticationNeeded if emergency => {
-                let metadata = public::resource_metadata(visit.endpoint);
-                Refusal::identify(&self.generation.emergency.challenge(), metadata.as_deref())
-            }
-            reason => stepup::challenged(Refusal::from(reason), visit),
+            let metadata = public::resource_metadata(visit.endpoint);
+            Refusal::identify(&self.generation.emergency.challenge(), metadata.as_deref())
+        } else {
+            stepup::challenged(Refusal::from(denial.reason), visit)
         };
         Refusal { needed_scope: denial.needed_scope, policies: denial.policies, ..refusal }
     }

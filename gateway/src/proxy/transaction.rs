@@ -326,7 +326,7 @@ impl Step {
 /// Of several refusals the one that follows from the request alone: it would have been told before the EHR was asked.
 fn first_to_tell(refusals: Vec<Refusal>) -> Result<(), Refusal> {
     let stored = |refusal: &Refusal| refusal.reason.depends_on_stored_data();
-    match refusals.iter().find(|refusal| !stored(refusal)).or(refusals.first()) {
+    match refusals.iter().find(|refusal| !stored(refusal)).or_else(|| refusals.first()) {
         None => Ok(()),
         Some(refusal) => Err(refusal.clone()),
     }

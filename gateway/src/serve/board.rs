@@ -123,7 +123,8 @@ fn line(partner: &Arc<RegisteredPartner>, lockdowns: &[&Lockdown], usage: &Usage
     };
     let (requests, refused, used) = usage.0.get(&file.client_id).cloned().unwrap_or_default();
     let purposes: Vec<String> = file.purposes_of_use.iter().map(|purpose| word(&purpose.shown())).collect();
-    let limit = |own: Option<std::num::NonZeroU32>| own.map_or("the gateway's".to_owned(), |own| own.to_string());
+    let limit =
+        |own: Option<std::num::NonZeroU32>| own.map_or_else(|| "the gateway's".to_owned(), |own| own.to_string());
     let (agreement, assessment) = (&file.evidence.baa, &file.evidence.security_assessment);
     let ended = |last: Option<time::Date>| last.is_none_or(|last| last < now.date());
     PartnerLine {

@@ -76,7 +76,7 @@ impl Log {
         let configured = config.as_ref().map(|config| config.gateway.audit.dir.to_path_buf());
         let Some(dir) = self.audit.clone().or(configured) else { return Ok(None) };
         let named = config.as_ref().and_then(|config| config.gateway.keys.audit_encryption_file.as_ref());
-        let file = self.encryption_key.as_deref().or(named.map(AsRef::<Path>::as_ref));
+        let file = self.encryption_key.as_deref().or_else(|| named.map(AsRef::<Path>::as_ref));
         let key = |file: &Path| EncryptionKey::from_base64(&read(file)?).map_err(|error| error.to_string());
         Ok(Some((dir, file.map(key).transpose()?)))
     }

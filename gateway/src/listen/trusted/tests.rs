@@ -186,10 +186,11 @@ fn a_certificate_that_is_passed_on_is_judged_as_if_it_were_on_the_connection() {
     }
     let good = header(&site.good);
     assert_eq!(through(&[("client-cert", &good)], None), Err(Untrue::Certificate), "a listener without authorities");
-    let long = vec![good.as_str(); LONGEST_CHAIN].join(", ");
+    let long = [good.as_str(); LONGEST_CHAIN].join(", ");
     let bare = STANDARD.encode(der(&site.good));
     let parameter = format!("{good};a=1");
-    let with_space = format!(":{} {}:", &bare[..8], &bare[8..]);
+    let (head, tail) = bare.split_at(8);
+    let with_space = format!(":{head} {tail}:");
     for (what, lines) in [
         ("twice", vec![("client-cert", good.as_str()), ("client-cert", &good)]),
         ("a chain without a certificate", vec![("client-cert-chain", &good)]),
