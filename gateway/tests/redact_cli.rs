@@ -1,5 +1,5 @@
 //! `fhirwall redact`: Bundles and NDJSON, with and without consents, explained, and its exit codes.
-#![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
 use std::io::Write as _;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! `fhirwall run` as a process: it serves, and it ends without dropping a request.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "tests may stop at the first surprise")]
+#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};

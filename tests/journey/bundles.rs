@@ -32,7 +32,7 @@ impl Stage {
         let mut headers = vec![("authorization", authorization.as_str())];
         let body = match &entry["resource"] {
             Value::Null => Vec::new(),
-            resource => {
+            resource @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
                 headers.push(("content-type", JSON));
                 resource.to_string().into_bytes()
             }
@@ -87,7 +87,7 @@ fn shape(mut body: Value) -> Value {
 /// What an entry says, and what a lone answer says.
 fn said(entry: &Value) -> (String, Value) {
     let status = entry["response"]["status"].as_str().unwrap().split(' ').next().unwrap().to_owned();
-    let body = entry.get("resource").or(entry["response"].get("outcome")).cloned().unwrap_or_default();
+    let body = entry.get("resource").or_else(|| entry["response"].get("outcome")).cloned().unwrap_or_default();
     (status, shape(body))
 }
 
@@ -261,7 +261,7 @@ async fn what_is_no_batch_or_transaction_is_refused_and_the_ehr_hears_nothing() 
     let read = entry("GET", "Patient/dov-hart");
     stage.asked();
     for kind in ["document", "message", "history", "searchset", "collection", "batch-response", "x"] {
-        let reply = stage.post(app, &app.token, &bundle(kind, &[read.clone()])).await;
+        let reply = stage.post(app, &app.token, &bundle(kind, std::slice::from_ref(&read))).await;
         assert_eq!(reply.status, 400, "{kind}: {}", reply.text());
     }
     let many = vec![read.clone(); 501];

@@ -56,6 +56,13 @@ struct Stage {
 
 impl Stage {
     async fn set() -> Self {
+        // A port found free can be taken by another test before it is bound: then another is tried.
+        for _ in 0..5 {
+            let dir = TempDir::new().expect("a temporary directory");
+            if let Ok(world) = World::start(dir.path(), None).await {
+                return Self { world, _dir: dir };
+            }
+        }
         let dir = TempDir::new().expect("a temporary directory");
         let world = World::start(dir.path(), None).await.expect("the demo world starts");
         Self { world, _dir: dir }

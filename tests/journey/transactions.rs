@@ -48,7 +48,7 @@ impl Stage {
 
 fn statuses(answer: &Value) -> Vec<&str> {
     let entries = answer["entry"].as_array().unwrap();
-    entries.iter().map(|entry| &entry["response"]["status"].as_str().unwrap()[..3]).collect()
+    entries.iter().map(|entry| entry["response"]["status"].as_str().unwrap().get(..3).unwrap()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,7 +228,7 @@ async fn an_ehr_without_transactions_is_sent_none() {
     stage.neighbours().ehr.offer_no_transactions();
     stage.bundles_sent();
     let good = with("POST", "Observation", &observation("Patient/dov-hart"));
-    let reply = stage.transaction(&[good.clone()]).await;
+    let reply = stage.transaction(std::slice::from_ref(&good)).await;
     assert_eq!(reply.status, 403, "{}", reply.text());
     assert!(reply.text().contains("unsupported-interaction"));
     assert_eq!(stage.bundles_sent(), Vec::<Value>::new());
