@@ -111,7 +111,8 @@ fn shows(caller: &Caller, record: &Record) -> bool {
     let reportable = caller.purpose == Purpose::Publhlth
         && caller.registered().contains(&Purpose::Publhlth)
         && !has(record, &["unknown"])
-        && !part2;
+        // A consent for this purpose and recipient is a lawful basis like any other (2.31, 2.33(a)).
+        && (!part2 || (caller.basis == Part2Basis::Consent && record.consent == ConsentState::Permits));
     ordinary || reportable || lawful(caller, record)
 }
 
