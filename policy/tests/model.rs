@@ -37,7 +37,8 @@ fn tpo(caller: &Caller) -> bool {
 fn lawful(caller: &Caller, record: &Record) -> bool {
     let consented = record.consent == ConsentState::Permits
         && (tpo(caller)
-            || [Purpose::Hresch, Purpose::Hmarkt, Purpose::Patrqt, Purpose::Famrqt].contains(&caller.purpose));
+            || [Purpose::Hresch, Purpose::Hmarkt, Purpose::Patrqt, Purpose::Famrqt, Purpose::Publhlth]
+                .contains(&caller.purpose));
     let on_basis = match caller.basis {
         Part2Basis::None => false,
         Part2Basis::Consent => consented || (caller.endpoint == EndpointRole::Recipient && tpo(caller)),
@@ -111,8 +112,7 @@ fn shows(caller: &Caller, record: &Record) -> bool {
     let reportable = caller.purpose == Purpose::Publhlth
         && caller.registered().contains(&Purpose::Publhlth)
         && !has(record, &["unknown"])
-        // A consent for this purpose and recipient is a lawful basis like any other (2.31, 2.33(a)).
-        && (!part2 || (caller.basis == Part2Basis::Consent && record.consent == ConsentState::Permits));
+        && !part2;
     ordinary || reportable || lawful(caller, record)
 }
 

@@ -40,6 +40,19 @@ pub fn outcome(consents: &[Value], ask: &Ask) -> Verdict {
     }
 }
 
+/// The most uncertain facts of one consent for which every world can be tried.
+const MOST_UNCERTAIN: u32 = 14;
+
+/// Can every world of these consents be tried? Few that chance makes hold too many uncertain facts.
+pub fn is_tractable(consents: &[Value], ask: &Ask) -> bool {
+    consents.iter().all(|consent| {
+        let mut reader = Reader { consent, ask, uncertain: 0 };
+        let base = reader.base();
+        reader.rule(&consent["provision"], base);
+        reader.uncertain <= MOST_UNCERTAIN
+    })
+}
+
 fn one(consent: &Value, ask: &Ask) -> Verdict {
     let ours = ["Patient/a", "https://ehr.example/fhir/Patient/a"];
     if consent["status"] != "active" || !ours.contains(&text(&consent["patient"]["reference"])) {
@@ -48,7 +61,7 @@ fn one(consent: &Value, ask: &Ask) -> Verdict {
     let mut reader = Reader { consent, ask, uncertain: 0 };
     let base = reader.base();
     let root = reader.rule(&consent["provision"], base);
-    assert!(reader.uncertain <= 14, "too many uncertain facts for the slow model");
+    assert!(reader.uncertain <= MOST_UNCERTAIN, "too many uncertain facts for the slow model");
     let worst = (0..1u32 << reader.uncertain)
         .flat_map(|world| [(world, true), (world, false)])
         .map(|(world, restating)| World { reader: &reader, world, restating }.rule(&root, &BTreeSet::new(), &[]))
