@@ -188,8 +188,13 @@ async fn configuration(State(admin): State<Admin>) -> Response {
     ([(header::CONTENT_TYPE, "application/yaml")], admin.operations.configuration()).into_response()
 }
 
-async fn decision(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+async fn decision(State(admin): State<Admin>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     match admin.operations.decision(&id) {
+        // Browsers name it first; programs do not name it at all.
+        Some(record) if accept.is_some_and(|accept| accept.contains("text/html")) => {
+            dashboard::decision(&admin, &id, &record).await
+        }
         Some(record) => Json(record).into_response(),
         None => (StatusCode::NOT_FOUND, "no such decision is on record\n").into_response(),
     }

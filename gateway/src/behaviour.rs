@@ -11,6 +11,7 @@ mod replay;
 mod rules;
 mod sketch;
 mod standing;
+mod told;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,6 +28,8 @@ pub use replay::{Seen, replay};
 use rules::Tokens;
 pub use rules::{Rule, Rules};
 pub use standing::{Gate, Proof, RiskNote, RiskReason};
+use told::Notices;
+pub use told::Told;
 
 /// What one exchange showed of its caller.
 #[derive(Clone, Copy)]
@@ -216,6 +219,7 @@ pub struct Behaviour {
     hasher: RandomState,
     profiles: Mutex<HashMap<u64, Box<Profile>>>,
     tokens: Mutex<Tokens>,
+    notices: Notices,
 }
 
 /// A user of an app, as its tokens name it.
@@ -233,6 +237,7 @@ impl Behaviour {
             hasher: RandomState::new(),
             profiles: Mutex::default(),
             tokens: Mutex::default(),
+            notices: Notices::default(),
         }
     }
 

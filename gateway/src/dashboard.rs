@@ -4,10 +4,14 @@
 //! acts (a suspension, a lockdown) is asked for on one page and confirmed on another.
 
 mod board;
+mod explained;
 mod page;
 mod plot;
+mod sections;
+mod table;
 
-pub use board::{Act, Board, DecisionLine, FindingLine, LockdownLine, Minute, PartnerLine, Standing};
+pub use board::{Act, Board, DecisionLine, FindingLine, LockdownLine, May, Minute, PartnerLine, RiskLine, Standing};
+pub use explained::explained;
 pub use page::{confirm, page};
 
 /// The style sheet, served beside the page: the page's policy allows no other, and no script at all.

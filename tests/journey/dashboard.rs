@@ -47,7 +47,7 @@ async fn a_partner_suspended_there_is_refused_on_its_next_request_and_served_aga
     assert!(confirm.text().contains("Every request of partner recovery-path is refused"), "{}", confirm.text());
     assert_eq!(stage.treatment("/Patient/amara-osei").await.status, 200, "nothing happens before it is confirmed");
     let done = stage.form(&own, &format!("{asked}&confirmed=yes")).await;
-    assert_eq!((done.status.as_u16(), done.header("location")), (303, "/"));
+    assert_eq!((done.status.as_u16(), done.header("location")), (303, "/?done=suspend"));
     assert_eq!(stage.treatment("/Patient/amara-osei").await.status, 403);
     let page = stage.admin(Method::GET, "/", &[], "").await.text();
     assert!(
@@ -74,4 +74,43 @@ async fn no_page_of_another_origin_acts_through_it() {
     let refused = stage.form(&stage.world.admin_url(), unexplained).await;
     assert_eq!(refused.status, 409);
     assert!(refused.text().contains("Not done as asked: say why"), "{}", refused.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_gets_a_decision_as_a_page_and_a_program_as_json() {
+    let stage = Stage::set().await;
+    assert_eq!(stage.treatment("/Patient/nobody").await.status, 404);
+    let overview = stage.admin(Method::GET, "/", &[], "").await.text();
+    let id = overview.split("href=\"/decisions/").nth(1).and_then(|rest| rest.split('"').next()).unwrap().to_owned();
+    let path = format!("/decisions/{id}");
+    let page = stage.admin(Method::GET, &path, &[("accept", "text/html,*/*;q=0.8")], "").await;
+    assert!(page.header("content-type").starts_with("text/html"));
+    assert!(page.header("content-security-policy").contains("default-src 'none'"));
+    assert!(page.text().contains("not-found") && page.text().contains("Explanation"), "{}", page.text());
+    assert_eq!(stage.admin(Method::GET, &path, &[], "").await.json()["decision"], id.as_str());
+    assert_eq!(stage.admin(Method::GET, "/decisions/none", &[("accept", "text/html")], "").await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_puts_no_words_on_the_page() {
+    let stage = Stage::set().await;
+    let told = stage.admin(Method::GET, "/?done=suspend", &[], "").await.text();
+    assert!(told.contains("role=\"status\"") && told.contains("the partner is refused from now on"));
+    let strange = stage.admin(Method::GET, "/?done=call+0800", &[], "").await.text();
+    assert!(!strange.contains("role=\"status\"") && !strange.contains("0800"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behaviour_that_stands_out_is_shown_with_its_reasons() {
+    let rule = "risk: {denied_requests: {threshold: 5, window: 5m, answer: throttle}}";
+    let demo = "risk: {denied_requests: {threshold: 5000, window: 5m, answer: throttle}}";
+    let stage = Stage::with(|config| config.replace(demo, rule)).await;
+    for number in 0..8 {
+        stage.research(&format!("/Condition/guess-{number}")).await;
+    }
+    let page = stage.admin(Method::GET, "/", &[], "").await.text();
+    for told in ["5 are the bound", "slowed down", "risk-throttled", "Refusals by reason"] {
+        assert!(page.contains(told), "{told} is missing in {page}");
+    }
+    assert!(!page.contains("guess-"), "nobody's id is on the page");
 }

@@ -15,6 +15,7 @@
 mod browser;
 mod chromium;
 mod clients;
+mod dashboard;
 mod keycloak;
 mod processes;
 mod site;

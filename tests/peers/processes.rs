@@ -51,6 +51,20 @@ impl Packages {
         Some(browser)
     }
 
+    /// What a look at our own pages needs: the browser, its driver and axe-core, and nothing of the kit.
+    pub(crate) fn for_pages() -> Option<(Self, PathBuf)> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+        let dir = std::env::var_os("FHIRWALL_PEERS").map_or_else(|| root.join("target/peers"), PathBuf::from);
+        let axe = dir.join("node_modules/axe-core/axe.min.js");
+        if !axe.exists() {
+            println!("skipped: no {}; run .ci/peers", axe.display());
+            return None;
+        }
+        let packages = Self { dir: dir.canonicalize().ok()?, kit: PathBuf::new() };
+        let browser = packages.chromium()?;
+        Some((packages, browser))
+    }
+
     /// The kit's provider.
     pub(crate) fn provider(&self) -> Command {
         let mut command = self.node("--import");
@@ -92,7 +106,11 @@ impl Peer {
     }
 
     pub(crate) async fn line(&mut self) -> String {
-        let line = tokio::time::timeout(Duration::from_secs(60), self.output.next_line()).await;
+        self.line_within(Duration::from_secs(60)).await
+    }
+
+    pub(crate) async fn line_within(&mut self, bound: Duration) -> String {
+        let line = tokio::time::timeout(bound, self.output.next_line()).await;
         line.expect("a line in time").unwrap().expect("the process speaks")
     }
 

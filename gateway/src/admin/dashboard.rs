@@ -1,7 +1,7 @@
 //! The dashboard's routes: the page, its style, and the acts that an operator confirms.
 
 use axum::Extension;
-use axum::extract::{Form, State};
+use axum::extract::{Form, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use time::Duration;
 
 use super::{Admin, Caller};
 use crate::config::Role;
-use crate::dashboard::{Act, CONTENT_SECURITY_POLICY, STYLE, confirm, page};
+use crate::dashboard::{Act, CONTENT_SECURITY_POLICY, May, STYLE, confirm, explained, page};
 use crate::lockdown::{Lifting, Order, OrderRefused};
 use crate::state::LockdownScope;
 
@@ -41,13 +41,40 @@ impl Wanted {
     }
 }
 
-pub(super) async fn overview(State(admin): State<Admin>, Extension(caller): Extension<Caller>) -> Response {
+/// What the page was reached with: the act that was just carried out.
+#[derive(Debug, Deserialize)]
+pub(super) struct After {
+    done: Option<String>,
+}
+
+impl After {
+    /// One of our own sentences; what else an address may say is not shown.
+    fn notice(&self) -> Option<&'static str> {
+        let done = self.done.as_deref()?;
+        Act::DONE.iter().find(|(name, _)| *name == done).map(|(_, says)| *says)
+    }
+}
+
+fn may(caller: &Caller) -> May {
+    May { act: caller.may(Role::Operator), explain: caller.may(Role::Privacy) }
+}
+
+pub(super) async fn overview(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    Query(after): Query<After>,
+) -> Response {
     let look = serde_json::json!({"admin": {"by": caller.name(), "method": "GET", "path": "/", "allowed": true}});
     if !admin.operations.note(look).await {
         return (StatusCode::SERVICE_UNAVAILABLE, "this cannot be put on record, so it is not shown\n").into_response();
     }
     let board = admin.operations.board().await;
-    shown(page(&board, caller.may(Role::Operator), None))
+    shown(page(&board, may(&caller), after.notice()))
+}
+
+/// A decision as a page. The look at it is on record already: the path needs a role.
+pub(super) async fn decision(admin: &Admin, id: &str, record: &serde_json::Value) -> Response {
+    shown(explained(&admin.operations.board().await, id, record))
 }
 
 pub(super) async fn style() -> Response {
@@ -65,11 +92,12 @@ pub(super) async fn act(
         let board = admin.operations.board().await;
         return shown(confirm(&board, &act));
     }
+    let done = act.name();
     match carry_out(&admin, &caller, act).await {
-        Ok(()) => Redirect::to("/").into_response(),
+        Ok(()) => Redirect::to(&format!("/?done={done}")).into_response(),
         Err(refused) => {
             let board = admin.operations.board().await;
-            let mut answer = shown(page(&board, true, Some(&format!("Not done as asked: {refused}."))));
+            let mut answer = shown(page(&board, may(&caller), Some(&format!("Not done as asked: {refused}."))));
             *answer.status_mut() = StatusCode::CONFLICT;
             answer
         }

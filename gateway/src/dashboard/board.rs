@@ -22,12 +22,20 @@ pub struct Board {
     pub decisions: Vec<DecisionLine>,
     /// The last hour, oldest first.
     pub minutes: Vec<Minute>,
+    /// Refusals since the start, by reason.
+    pub refusals: Vec<(String, u64)>,
+    /// How long records took to be durable, since the start: counts up to each bound in seconds.
+    pub audit_spread: Vec<(f64, u64)>,
     /// What was withheld since the start, by label.
     pub redactions: Vec<(String, u64)>,
     /// Consents evaluated since the start, by outcome.
     pub consents: Vec<(String, u64)>,
     /// Behaviour that stood out since the start: kind, answer, count.
     pub risks: Vec<(String, u64)>,
+    /// Callers whose behaviour stood out, newest first.
+    pub notices: Vec<RiskLine>,
+    /// Do scores only show what they would bring?
+    pub scores_in_shadow: bool,
     pub lockdowns: Vec<LockdownLine>,
     /// The last signed head of the audit chain: sequence number and digest.
     pub audit_head: Option<(u64, String)>,
@@ -93,6 +101,30 @@ pub struct DecisionLine {
     pub emergency: bool,
 }
 
+/// A caller whose behaviour stood out: an app, or a user of it, who is not named here.
+#[derive(Clone, Debug)]
+pub struct RiskLine {
+    pub time: OffsetDateTime,
+    pub partner: String,
+    pub decision: String,
+    /// 0 to 100.
+    pub score: f64,
+    /// What it called for, and what was done.
+    pub called_for: String,
+    pub done: String,
+    /// Sentences with their numbers.
+    pub reasons: Vec<String>,
+}
+
+/// What a viewer may do besides looking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct May {
+    /// Suspend, lock down, lift.
+    pub act: bool,
+    /// See a decision whole: it may name a patient.
+    pub explain: bool,
+}
+
 /// A minute's decisions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Minute {
@@ -125,6 +157,25 @@ pub enum Act {
 }
 
 impl Act {
+    /// The act's name in a form, and what is said when it was done.
+    pub const DONE: [(&'static str, &'static str); 3] = [
+        ("suspend", "Done: the partner is refused from now on. It stands under Lockdowns, where it can be lifted."),
+        (
+            "withhold-part2",
+            "Done: all Part 2 data is withheld from now on. It stands under Lockdowns, where it can be lifted.",
+        ),
+        ("lift", "Done: the lockdown is lifted."),
+    ];
+
+    /// The act's name in a form.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Suspend { .. } => "suspend",
+            Self::WithholdPart2 { .. } => "withhold-part2",
+            Self::Lift { .. } => "lift",
+        }
+    }
+
     /// The act in a sentence, before it is confirmed.
     pub fn sentence(&self) -> String {
         match self {

@@ -48,9 +48,21 @@ fn board() -> Board {
             emergency: false,
         }],
         minutes: vec![Minute { permitted: 3, refused: 1, withheld: 0 }; 60],
+        refusals: vec![("consent-denies".to_owned(), 60)],
+        audit_spread: vec![(0.001, 0), (0.0025, 41), (f64::INFINITY, 0)],
         redactions: vec![("42CFRPart2 resource".to_owned(), 4)],
         consents: vec![],
         risks: vec![],
+        notices: vec![RiskLine {
+            time: datetime!(2026-11-22 11:58 UTC),
+            partner: "portal".to_owned(),
+            decision: "0196".to_owned(),
+            score: 62.4,
+            called_for: "step-up".to_owned(),
+            done: "observe".to_owned(),
+            reasons: vec!["41 patients within the hour; 8 are usual".to_owned()],
+        }],
+        scores_in_shadow: true,
         lockdowns: vec![LockdownLine {
             id: "l1".to_owned(),
             what: "all Part 2 data".to_owned(),
@@ -62,9 +74,12 @@ fn board() -> Board {
     }
 }
 
+const MAY_ALL: May = May { act: true, explain: true };
+const MAY_LOOK: May = May { act: false, explain: false };
+
 #[test]
 fn the_page_shows_what_somebody_must_know_and_escapes_what_it_is_told() {
-    let page = page(&board(), true, Some("done"));
+    let page = page(&board(), MAY_ALL, Some("done"));
     for told in [
         "generation 3",
         "observe",
@@ -79,7 +94,12 @@ fn the_page_shows_what_somebody_must_know_and_escapes_what_it_is_told() {
         "all Part 2 data",
         "180 permitted, 60 refused",
         "role=\"status\"",
-        "0123456789abcdef",
+        "0123456789ab",
+        "41 patients within the hour; 8 are usual",
+        "62 of 100",
+        "called for: asked to authenticate anew",
+        "60 refusals since the start: consent-denies 60.",
+        "Half within 2.5 ms, 99 of 100 within 2.5 ms.",
     ] {
         assert!(page.contains(told), "{told}");
     }
@@ -88,8 +108,30 @@ fn the_page_shows_what_somebody_must_know_and_escapes_what_it_is_told() {
 
 #[test]
 fn only_who_may_act_is_offered_to() {
-    assert!(page(&board(), true, None).contains("<form"));
-    assert!(!page(&board(), false, None).contains("<form"));
+    assert!(page(&board(), MAY_ALL, None).contains("<form"));
+    assert!(!page(&board(), MAY_LOOK, None).contains("<form"));
+}
+
+#[test]
+fn a_decision_is_opened_only_to_who_may_see_it_whole() {
+    assert!(page(&board(), MAY_ALL, None).contains("href=\"/decisions/0197\""));
+    let looked = page(&board(), MAY_LOOK, None);
+    assert!(!looked.contains("href=\"/decisions/") && looked.contains("0197"));
+}
+
+#[test]
+fn a_decision_is_shown_in_words_and_escaped() {
+    let record = serde_json::json!({
+        "decision": "0197", "partner": "<b>", "explanation": "it was\nforbidden", "patients": ["p1"], "labels": [],
+        "withheld": [{"rule": "no-part2", "count": 2}], "facts": {"scope": "x"},
+    });
+    let page = explained(&board(), "0197", &record);
+    for told in
+        ["it was\nforbidden", "&lt;b&gt;", "p1", "rule: no-part2", "The facts it was decided on", "<dd>none</dd>"]
+    {
+        assert!(page.contains(told), "{told} is missing in {page}");
+    }
+    assert!(!page.contains("<b>0197") && !page.contains("<script") && !page.contains("style=\""));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Journey;
 use crate::alerts::Alert;
 use crate::audit::{AuditRecord, Kind, Record};
-use crate::behaviour::{Answer, Assessment, Assessments, Caller, Gate, Proof, RiskNote, Signal};
+use crate::behaviour::{Answer, Assessment, Assessments, Caller, Gate, Proof, RiskNote, Signal, Told};
 use crate::config;
 use crate::refusal::Refusal;
 use crate::shared::Shared;
@@ -93,6 +93,13 @@ fn tell(shared: &Shared, record: &AuditRecord, assessment: &Assessment) {
         "done": answer, "risk": note,
     });
     shared.audit.note(Record::of(Kind::Risk, told));
+    shared.behaviour.keep(Told {
+        at: shared.clock.now(),
+        partner: Arc::clone(&record.partner),
+        decision: record.decision.clone(),
+        done: answer,
+        note: note.clone(),
+    });
     let alert = if assessment.names(Signal::Part2Access) {
         Alert::Part2Export
     } else if [Signal::DeniedRequests, Signal::Refusals, Signal::Enumeration].iter().any(|one| assessment.names(*one)) {

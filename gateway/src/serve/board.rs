@@ -11,13 +11,17 @@ use uuid::Uuid;
 use super::operations::Operated;
 use crate::admin::{Check, Operations as _};
 use crate::audit::{AuditRecord, Kind};
+use crate::behaviour::Told;
+use crate::config::RiskMode;
 use crate::config::{RegisteredPartner, Setting as _};
 use crate::control::findings_under;
-use crate::dashboard::{Board, DecisionLine, FindingLine, LockdownLine, Minute, PartnerLine, Standing};
+use crate::dashboard::{Board, DecisionLine, FindingLine, LockdownLine, Minute, PartnerLine, RiskLine, Standing};
 use crate::state::{Lockdown, LockdownScope};
 
 /// Decisions on the page.
-const SHOWN: usize = 50;
+const SHOWN: usize = 25;
+/// Callers whose behaviour stood out, on the page.
+const NOTICES: usize = 20;
 /// Minutes in the plot.
 const MINUTES: usize = 60;
 
@@ -50,9 +54,13 @@ impl Operated {
             partners: config.partners.iter().map(|partner| line(partner, &in_force, &usage, now)).collect(),
             minutes: minutes(&recent, now),
             decisions: recent.iter().rev().take(SHOWN).map(decision).collect(),
-            redactions: by_label(&shared.metrics.totals("fhirwall_redactions_total"), &["label", "level"]),
+            refusals: refusals(&shared.metrics.totals("fhirwall_decisions_total")),
+            audit_spread: shared.metrics.spread("fhirwall_stage_duration_seconds", "stage", "audit"),
+            redactions: by_label(&shared.metrics.totals("fhirwall_redactions_total"), &["label"]),
             consents: by_label(&shared.metrics.totals("fhirwall_consent_evaluations_total"), &["outcome"]),
             risks: by_label(&shared.metrics.totals("fhirwall_risk_events_total"), &["kind", "answer"]),
+            notices: shared.behaviour.told(NOTICES).into_iter().map(risk).collect(),
+            scores_in_shadow: config.gateway.risk.scores.mode == RiskMode::Shadow,
             lockdowns: in_force.into_iter().map(lockdown).collect(),
             audit_head: head
                 .as_ref()
@@ -86,6 +94,24 @@ fn by_label(series: &[Series], labels: &[&str]) -> Vec<(String, u64)> {
         *total = total.saturating_add(*value);
     }
     totals.into_iter().filter(|(_, total)| *total > 0).collect()
+}
+
+fn refusals(series: &[Series]) -> Vec<(String, u64)> {
+    let denials: Vec<Series> =
+        series.iter().filter(|(labels, _)| labels.get("decision").is_some_and(|one| one == "deny")).cloned().collect();
+    by_label(&denials, &["reason"])
+}
+
+fn risk(told: Told) -> RiskLine {
+    RiskLine {
+        time: told.at,
+        partner: told.partner.to_string(),
+        decision: told.decision,
+        score: told.note.score,
+        called_for: told.note.answer,
+        done: told.done.to_owned(),
+        reasons: told.note.reasons.into_iter().map(|reason| reason.says).collect(),
+    }
 }
 
 /// What each partner has asked for since the start.
@@ -150,7 +176,7 @@ fn line(partner: &Arc<RegisteredPartner>, lockdowns: &[&Lockdown], usage: &Usage
 }
 
 fn moment(time: OffsetDateTime) -> String {
-    time.format(&Rfc3339).unwrap_or_default()
+    time.replace_nanosecond(0).unwrap_or(time).format(&Rfc3339).unwrap_or_default()
 }
 
 fn lockdown(one: &Lockdown) -> LockdownLine {
@@ -240,6 +266,21 @@ mod tests {
         assert_eq!(minutes[0], Minute { permitted: 0, refused: 1, withheld: 0 });
         let all: u64 = minutes.iter().map(|minute| minute.permitted + minute.refused).sum();
         assert_eq!(all, 3, "what lies longer back is not shown");
+    }
+
+    #[test]
+    fn refusals_are_counted_by_reason_and_permits_are_none() {
+        let series = |decision: &str, reason: &str, mode: &str, value| {
+            let labels = [("decision", decision), ("reason", reason), ("mode", mode)];
+            (labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect(), value)
+        };
+        let all = [
+            series("permit", "none", "enforce", 9),
+            series("deny", "not-found", "enforce", 2),
+            series("deny", "not-found", "observe", 1),
+            series("deny", "scope", "enforce", 1),
+        ];
+        assert_eq!(refusals(&all), [("not-found".to_owned(), 3), ("scope".to_owned(), 1)]);
     }
 
     #[test]

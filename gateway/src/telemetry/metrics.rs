@@ -147,6 +147,25 @@ impl Metrics {
         family.into_iter().flat_map(|family| family.get_metric().iter().map(series)).collect()
     }
 
+    /// A histogram's series of which `label` is `value`: how many stayed within each bound, in seconds, above the bound
+    /// before it. The last bound is infinite.
+    pub fn spread(&self, name: &str, label: &str, value: &str) -> Vec<(f64, u64)> {
+        let families = self.registry.gather();
+        let metrics = families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
+        let wanted = |metric: &&prometheus::proto::Metric| {
+            metric.get_label().iter().any(|pair| pair.name() == label && pair.value() == value)
+        };
+        let Some(metric) = metrics.into_iter().find(wanted) else { return Vec::new() };
+        let histogram = metric.get_histogram();
+        let (mut spread, mut before) = (Vec::new(), 0);
+        for bucket in histogram.get_bucket().iter().filter(|bucket| bucket.upper_bound().is_finite()) {
+            spread.push((bucket.upper_bound(), bucket.cumulative_count().saturating_sub(before)));
+            before = bucket.cumulative_count();
+        }
+        spread.push((f64::INFINITY, histogram.get_sample_count().saturating_sub(before)));
+        spread
+    }
+
     /// The exposition text for `/metrics`.
     pub fn text(&self) -> Result<String, MetricsError> {
         let mut out = Vec::new();
@@ -312,6 +331,19 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_histogram_is_read_bound_by_bound() {
+        let metrics = Metrics::new().unwrap();
+        for millis in [1, 2, 2, 40, 20_000] {
+            metrics.stage("audit", Duration::from_millis(millis));
+        }
+        metrics.stage("decide", Duration::from_millis(1));
+        let spread = metrics.spread("fhirwall_stage_duration_seconds", "stage", "audit");
+        let found: Vec<_> = spread.iter().filter(|(_, count)| *count > 0).copied().collect();
+        assert_eq!(found, [(0.001, 1), (0.0025, 2), (0.05, 1), (f64::INFINITY, 1)]);
+        assert!(metrics.spread("fhirwall_stage_duration_seconds", "stage", "none").is_empty());
     }
 
     #[test]
