@@ -28,9 +28,11 @@ fi
     install -d -m 0750 $own "$root/etc/fhirwall/tls" "$root/etc/fhirwall/keys"
     install -d -m 0700 $keep "$root/var/lib/fhirwall" "$root/var/lib/fhirwall/audit"
 }
-sed "s#/usr/local/bin/fhirwall#$prefix/bin/fhirwall#" "$here/fhirwall.service" >"$root/.fhirwall.service.new"
-install -D -m 0644 "$root/.fhirwall.service.new" "$root/etc/systemd/system/fhirwall.service"
-rm "$root/.fhirwall.service.new"
+for unit in fhirwall.service fhirwall-scan.service fhirwall-scan.timer; do
+    sed "s#/usr/local/bin/fhirwall#$prefix/bin/fhirwall#" "$here/$unit" >"$root/.$unit.new"
+    install -D -m 0644 "$root/.$unit.new" "$root/etc/systemd/system/$unit"
+    rm "$root/.$unit.new"
+done
 
 if [ -z "$root" ] && command -v systemctl >/dev/null; then
     systemctl daemon-reload
@@ -40,4 +42,5 @@ installed. Next:
   1. write /etc/fhirwall/fhirwall.yaml (docs/configuration.md)
   2. fhirwall check --config /etc/fhirwall/fhirwall.yaml
   3. systemctl enable --now fhirwall
+  4. systemctl enable --now fhirwall-scan.timer   # asks every night what stands open beside the gateway
 END

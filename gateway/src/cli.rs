@@ -16,6 +16,7 @@ mod replay;
 pub mod report;
 pub mod run;
 pub mod scan;
+pub mod support;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,8 @@ enum Verb {
     Report(report::Args),
     /// Safe probes of the integration points: what stands open beside the gateway?
     Scan(scan::Args),
+    /// What somebody who helps needs to know of this gateway, without PHI.
+    Support(support::Args),
     /// Policies: are they valid, right, explained, proved?
     Policy(policy::Args),
 }
@@ -95,6 +98,7 @@ impl Cli {
             Verb::Redact(args) => redact::run(args),
             Verb::Report(args) => report::run(&args),
             Verb::Scan(args) => scan::run(&args),
+            Verb::Support(args) => support::run(&args),
         }
     }
 }

@@ -7,6 +7,7 @@
 mod collect;
 mod page;
 mod sealed;
+mod support;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use collect::{CollectError, Period, collect};
 pub use page::page;
 pub use sealed::{NotGenuine, SIGNATURE, Signature, sign, verify};
+pub use support::{Running, support};
 
 /// Everything that is shown.
 #[derive(Clone, Debug, Serialize, Deserialize)]

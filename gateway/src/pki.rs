@@ -7,10 +7,14 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use fhirwall_certs::authority::{Authority, AuthorityError, Issued, LeafNames, Revoked, Validity};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use time::OffsetDateTime;
+
+use crate::audit::SigningKey;
 
 /// How long a list of revoked certificates is valid: it must be renewed before (`certs revoke`, or `certs crl`).
 const CRL_DAYS: u16 = 30;
@@ -33,6 +37,8 @@ pub enum PkiError {
     UnknownSerial(String),
     #[error("`{0}` cannot be a file name: use letters, digits, dot, dash and underscore")]
     Name(String),
+    #[error("the system gave no random bytes for a key")]
+    Random,
     #[error(transparent)]
     Authority(#[from] AuthorityError),
 }
@@ -203,6 +209,24 @@ impl PkiDirectory {
         let text = serde_json::to_string_pretty(&self.index).map_err(|_| PkiError::Index(path.clone()))?;
         replace(&path, &text)
     }
+}
+
+/// Makes the gateway's own keys in `dir`: `seal.key` seals paging links, `audit.pem` signs the audit log. Keys that are there
+/// stay: whoever replaced them would break links and make the log's signatures unverifiable.
+pub fn write_own_keys(dir: &Path) -> Result<[PathBuf; 2], PkiError> {
+    fs::create_dir_all(dir).map_err(|source| file("create", dir, source))?;
+    let mut seal = [0_u8; 32];
+    aws_lc_rs::rand::fill(&mut seal).map_err(|_| PkiError::Random)?;
+    let (_, audit) = SigningKey::generate().map_err(|_| PkiError::Random)?;
+    let paths = [dir.join("seal.key"), dir.join("audit.pem")];
+    if let Some(there) = paths.iter().find(|path| path.exists()) {
+        let source = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+        return Err(file("create the key file", there, source));
+    }
+    let [seal_file, audit_file] = &paths;
+    write_key(seal_file, &STANDARD.encode(seal))?;
+    write_key(audit_file, &audit)?;
+    Ok(paths)
 }
 
 /// Writes a private key that only its owner reads. Never overwrites one.

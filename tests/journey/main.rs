@@ -37,6 +37,7 @@ mod search;
 mod sinks;
 mod standard;
 mod stepup;
+mod support;
 mod traffic;
 mod transactions;
 mod types;

@@ -15,7 +15,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::cli::exit;
 use crate::clock::{Clock as _, SystemClock};
-use crate::pki::{IssuedFiles, PkiDirectory, PkiError};
+use crate::pki::{IssuedFiles, PkiDirectory, PkiError, write_own_keys};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -49,6 +49,11 @@ enum Verb {
         /// As `certs inspect` prints it.
         #[arg(long)]
         serial: String,
+    },
+    /// Make the gateway's own keys: what seals its paging links and what signs its audit log.
+    Keys {
+        #[arg(long)]
+        dir: PathBuf,
     },
     /// Write a new CRL of the same content, before the old one is out of date.
     Crl {
@@ -117,6 +122,12 @@ pub fn run(args: Args) -> ExitCode {
             pki.revoke(&serial, now)?;
             println!("revoked {serial}\n  CRL     {} (the gateway reloads it)", pki.crl_file().display());
             Ok(())
+        }),
+        Verb::Keys { dir } => write_own_keys(&dir).map(|paths| {
+            for path in paths {
+                println!("wrote {}", path.display());
+            }
+            println!("  back them up where the gateway's host cannot reach; replicas share them");
         }),
         Verb::Crl { dir } => PkiDirectory::open(&dir).and_then(|mut pki| {
             pki.renew_crl(now)?;

@@ -40,6 +40,8 @@ enum Verb {
     Diff(Diff),
     /// Recorded decisions, put to another policy set.
     Replay(Replay),
+    /// Write the set that ships with the gateway into a directory, for a site to start from.
+    Export(Export),
     /// The schema that policies are validated against.
     Schema,
 }
@@ -128,6 +130,13 @@ struct Diff {
 }
 
 #[derive(clap::Args, Debug)]
+struct Export {
+    /// A directory without policies.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+#[derive(clap::Args, Debug)]
 struct Replay {
     #[command(flatten)]
     set: Set,
@@ -147,6 +156,7 @@ pub fn run(args: Args) -> ExitCode {
         Verb::Mutate(args) => proofs::mutate(&args),
         Verb::Diff(args) => tables::diff(&args),
         Verb::Replay(args) => decisions::replay(&args),
+        Verb::Export(args) => export(&args),
         Verb::Schema => {
             println!("{}", fhirwall_policy::cedar::schema_text());
             Ok(Found::Nothing)
@@ -161,6 +171,21 @@ pub fn run(args: Args) -> ExitCode {
             ExitCode::from(exit::USAGE)
         }
     }
+}
+
+/// Writes the shipped set where no policy is yet: a site's own changes are not written over.
+fn export(args: &Export) -> Ended {
+    let problem = |error: std::io::Error| format!("`{}`: {error}", args.out.display());
+    std::fs::create_dir_all(&args.out).map_err(problem)?;
+    let mut there = std::fs::read_dir(&args.out).map_err(problem)?.filter_map(Result::ok);
+    if there.any(|entry| entry.path().extension().is_some_and(|own| own == "cedar")) {
+        return Err(format!("`{}` holds policies already; nothing was changed", args.out.display()));
+    }
+    for (name, text) in PolicySet::shipped_files() {
+        std::fs::write(args.out.join(name), text).map_err(problem)?;
+        println!("wrote {}", args.out.join(name).display());
+    }
+    Ok(Found::Nothing)
 }
 
 enum Found {
