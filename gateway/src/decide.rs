@@ -55,6 +55,23 @@ pub fn patients_of<'a>(facts: &'a ResourceFacts, bases: &[&str]) -> Vec<&'a Logi
     patients
 }
 
+/// Whose consents a record asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Subjects {
+    patients: Vec<LogicalId>,
+    /// It is about someone else too, whose consents nobody can ask for: a subject elsewhere, or named by no instance.
+    others: bool,
+}
+
+impl Subjects {
+    fn of(facts: &ResourceFacts, bases: &[&str]) -> Self {
+        Self {
+            patients: patients_of(facts, bases).into_iter().cloned().collect(),
+            others: facts.patients.iter().any(|reference| reference.on_server(bases).is_none()),
+        }
+    }
+}
+
 /// Instances that the answer refers to and does not hold. A patient whom the answer is about is no secret of the answer.
 pub fn references_to_resolve(document: &Document<'_>, bases: &[&str]) -> HashSet<InstanceId> {
     let held: HashSet<InstanceId> = document
@@ -131,18 +148,17 @@ impl Judgement<'_> {
             trial: false,
         };
         let mut memo = Memo::default();
-        let mut outcomes: HashMap<(Vec<LogicalId>, ResourceType, LabelSet, Option<u32>), ConsentOutcome> =
-            HashMap::new();
+        let mut outcomes: HashMap<(Subjects, ResourceType, LabelSet, Option<u32>), ConsentOutcome> = HashMap::new();
         for (index, facts) in (0u32..).zip(document.resources()) {
-            let patients = self.patients(document, facts);
+            let subjects = self.subjects(document, facts);
             let body = document.bytes_of(index);
             // Where a consent asks what is in the record, its answer is for this record alone.
-            let record = self.record_facts(&patients, facts, body);
+            let record = self.record_facts(&subjects.patients, facts, body);
             let of_record = record.as_ref().map(|_| index);
             let mut outcome = |labels: LabelSet| {
                 outcomes
-                    .entry((patients.clone(), facts.kind, labels, of_record))
-                    .or_insert_with(|| self.consent(&patients, facts.kind, labels, record.as_ref()))
+                    .entry((subjects.clone(), facts.kind, labels, of_record))
+                    .or_insert_with(|| self.consent(&subjects, facts.kind, labels, record.as_ref()))
                     .clone()
             };
             let matches = |constraint: &Constraint| constraint_holds(body, facts.kind, constraint, self.bases);
@@ -176,8 +192,7 @@ impl Judgement<'_> {
             let verdict = match known {
                 Known::Missing => verdicts.withhold(Reason::NotFound, Arc::new([]), false),
                 Known::Facts(facts) => {
-                    let patients: Vec<LogicalId> = patients_of(facts, self.bases).into_iter().cloned().collect();
-                    let consent = self.consent(&patients, facts.kind, facts.labels, None);
+                    let consent = self.consent(&Subjects::of(facts, self.bases), facts.kind, facts.labels, None);
                     let disclosure = self
                         .locked(facts.labels)
                         .unwrap_or_else(|| self.permit.mention(self.policies, &mut memo, facts, &consent));
@@ -188,7 +203,9 @@ impl Judgement<'_> {
             verdicts.references.insert(instance.clone(), verdict);
         }
         verdicts.met = met(&memo);
-        for outcome in outcomes.iter().filter(|((patients, ..), _)| !patients.is_empty()).map(|(_, outcome)| outcome) {
+        for outcome in
+            outcomes.iter().filter(|((subjects, ..), _)| !subjects.patients.is_empty()).map(|(_, outcome)| outcome)
+        {
             let said = match outcome {
                 ConsentOutcome::Permit { .. } => "permit",
                 ConsentOutcome::Deny { .. } => "deny",
@@ -219,14 +236,14 @@ impl Judgement<'_> {
             .then(|| Disclosure::Withhold { reason: Reason::LabelWithheld, policies: Arc::new([]) })
     }
 
-    /// The patients of a resource; a contained one shares those of its container.
-    fn patients(&self, document: &Document<'_>, facts: &ResourceFacts) -> Vec<LogicalId> {
-        let own = patients_of(facts, self.bases);
-        if !own.is_empty() || facts.place != Place::Contained {
-            return own.into_iter().cloned().collect();
+    /// Whom a resource is about; a contained one that does not say shares it with its container.
+    fn subjects(&self, document: &Document<'_>, facts: &ResourceFacts) -> Subjects {
+        let own = Subjects::of(facts, self.bases);
+        if !own.patients.is_empty() || own.others || facts.place != Place::Contained {
+            return own;
         }
         let container = facts.parent.and_then(|at| document.resources().get(usize::try_from(at).ok()?));
-        container.map(|container| self.patients(document, container)).unwrap_or_default()
+        container.map_or(own, |container| self.subjects(document, container))
     }
 
     /// What the record says of itself, if a consent of its patients asks.
@@ -236,16 +253,17 @@ impl Judgement<'_> {
         books.any(|book| book.facts_read().any()).then(|| RecordFacts::read(body, instance()))
     }
 
-    /// What the consents of all these patients say: one denial denies, and all must permit.
+    /// What the consents of all these patients say: one denial denies, and all must permit (42 CFR 2.31(a)(1): a consent
+    /// is that of the patient it names).
     fn consent(
         &self,
-        patients: &[LogicalId],
+        subjects: &Subjects,
         kind: ResourceType,
         labels: LabelSet,
         record: Option<&RecordFacts>,
     ) -> ConsentOutcome {
-        let (mut justified, mut silent) = (Vec::new(), patients.is_empty());
-        for patient in patients {
+        let (mut justified, mut silent) = (Vec::new(), subjects.patients.is_empty() || subjects.others);
+        for patient in &subjects.patients {
             let Some(book) = self.consents.get(patient) else {
                 silent = true;
                 continue;

@@ -221,7 +221,8 @@ impl Stage<'_> {
     }
 
     /// The labels of each Binary, from the records that it belongs to: what it names itself (`securityContext`), and the
-    /// documents that refer to it. One that belongs to nothing known is of unknown sensitivity.
+    /// documents that refer to it. One that belongs to nothing known, or perhaps to more than is known, is of unknown
+    /// sensitivity.
     async fn owned(
         &self,
         document: &mut Document<'_>,
@@ -240,12 +241,15 @@ impl Stage<'_> {
                 })
                 .collect();
             owners.extend(referrers_in(document, *at, binary, bases));
-            if left.is_some() {
-                let resolver = &self.endpoint.resolver;
-                owners.extend(resolver.documents_of(binary, &self.endpoint.labeller, &self.generation.limits).await);
-            }
+            let resolver = &self.endpoint.resolver;
+            let found = match left {
+                Some(_) => resolver.documents_of(binary, &self.endpoint.labeller, &self.generation.limits).await,
+                None => None,
+            };
+            let all_known = found.is_some();
+            owners.extend(found.into_iter().flatten());
             let all = owners.iter().fold(LabelSet::EMPTY, |all, owner| all.union(owner.labels));
-            let all = if owners.is_empty() { all.with(Label::UNKNOWN) } else { all };
+            let all = if owners.is_empty() || !all_known { all.with(Label::UNKNOWN) } else { all };
             for owner in &owners {
                 document.belongs_to(*at, owner);
             }

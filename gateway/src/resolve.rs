@@ -13,6 +13,7 @@ use fhir_profiles::ids::{InstanceId, ResourceType};
 use fhir_profiles::label::{Label, LabelSet};
 use fhir_profiles::labeller::Labeller;
 use fhir_profiles::reference::Reference;
+use http::StatusCode;
 use quick_cache::sync::Cache;
 use time::{Duration, OffsetDateTime};
 
@@ -95,18 +96,22 @@ impl Resolver {
     }
 
     /// The documents that refer to a Binary, as far as the EHR can find them (R4 DocumentReference, search `location`).
+    /// `None` if it did not say: there may be one that nobody knows of. An EHR that refuses the search has none to find.
     pub async fn documents_of(
         &self,
         binary: &InstanceId,
         labeller: &Labeller,
         limits: &Limits,
-    ) -> Vec<Arc<ResourceFacts>> {
+    ) -> Option<Vec<Arc<ResourceFacts>>> {
         let location = format!("{}/{}", binary.kind, binary.id.as_str());
         let request =
             UpstreamRequest::get("/DocumentReference".to_owned(), format!("location={location}&_count={BATCH}"));
-        let Ok(answer) = self.upstream.exchange(&request).await else { return Vec::new() };
+        let answer = self.upstream.exchange(&request).await.ok()?;
+        if answer.status != StatusCode::OK {
+            return answer.status.is_client_error().then(Vec::new);
+        }
         let today = date(self.clock.now());
-        let Ok(mut document) = scan(&answer.body, limits, labeller, &today) else { return Vec::new() };
+        let mut document = scan(&answer.body, limits, labeller, &today).ok()?;
         // A document of a visit at a program is the program's, and so is what it refers to.
         let visits: HashSet<InstanceId> = document.label_sources().into_iter().collect();
         if !visits.is_empty() {
@@ -124,11 +129,9 @@ impl Resolver {
                 Reference::Absolute { .. } | Reference::Contained(_) | Reference::Urn(_) | Reference::Opaque => false,
             })
         };
-        let found =
-            document.resources().iter().zip(0u32..).filter(|(facts, at)| {
-                answer.status == http::StatusCode::OK && facts.place == Place::Entry && refers(*at)
-            });
-        found.map(|(facts, _)| Arc::new(facts.clone())).collect()
+        let entries = document.resources().iter().zip(0u32..);
+        let found = entries.filter(|(facts, at)| facts.place == Place::Entry && refers(*at));
+        Some(found.map(|(facts, _)| Arc::new(facts.clone())).collect())
     }
 
     /// Forgets an instance: it was written through the gateway.
@@ -147,7 +150,7 @@ impl Resolver {
         let list = ids.iter().map(|instance| instance.id.as_str()).collect::<Vec<_>>().join(",");
         let request = UpstreamRequest::get(format!("/{kind}"), format!("_id={list}&_count={}", ids.len()));
         let answer = self.upstream.exchange(&request).await.ok()?;
-        if answer.status != http::StatusCode::OK {
+        if answer.status != StatusCode::OK {
             return None;
         }
         let document = scan(&answer.body, limits, labeller, &date(now)).ok()?;

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use fhirwall::demo::ehr::Misbehaviour;
+
 use crate::Stage;
 
 /// A visit at an organization, and what came of it: a harmless diagnosis and a document, labelled by nobody.
@@ -76,4 +78,39 @@ async fn a_program_that_is_named_wrongly_never_goes_live() {
         text.replace("part2: {role: program}", "part2: {role: program, programs: {references: [Patient/amara-osei]}}")
     });
     assert_eq!(stage.reload().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binary_whose_documents_cannot_be_asked_for_may_be_anybodys_and_is_withheld() {
+    let stage = Stage::set().await;
+    let ehr = &stage.neighbours().ehr;
+    let text = json!({
+        "resourceType": "Binary", "id": "text", "contentType": "text/plain", "data": "AAAA",
+        "securityContext": {"reference": "Patient/amara-osei"}
+    });
+    ehr.put(text);
+    stage.neighbours().revoke_consent(time::OffsetDateTime::now_utc());
+    assert_eq!(stage.treatment("/Binary/text").await.status, 200, "it is the patient's, and no document says more");
+    ehr.misbehave(Some("DocumentReference"), Misbehaviour::ServerError);
+    assert_eq!(stage.treatment("/Binary/text").await.status, 404, "a document of a program may refer to it");
+    ehr.behave();
+    assert_eq!(stage.treatment("/Binary/text").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consent_is_that_of_the_patient_it_names_and_of_no_other_whom_a_record_is_about() {
+    let stage = Stage::set().await;
+    let account = |name: &str, subjects: Value| {
+        stage.neighbours().ehr.put(json!({
+            "resourceType": "Account", "id": name, "status": "active", "subject": subjects,
+            "meta": {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "42CFRPart2"}]}
+        }));
+    };
+    let consented = json!({"reference": "Patient/amara-osei"});
+    account("own", json!([consented]));
+    account("shared", json!([consented, {"identifier": {"system": "urn:example:mrn", "value": "7"}}]));
+    account("elsewhere", json!([consented, {"reference": "https://elsewhere.example/fhir/Patient/7"}]));
+    for (name, status) in [("own", 200), ("shared", 404), ("elsewhere", 404)] {
+        assert_eq!(stage.treatment(&format!("/Account/{name}")).await.status.as_u16(), status, "{name}");
+    }
 }
