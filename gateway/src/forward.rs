@@ -28,7 +28,7 @@ use tokio::time::timeout_at;
 use crate::admit::{Admission, BytesInFlight};
 
 use crate::clock::{Clock, SystemClock};
-pub use breaker::{FAILURES, FIRST_REST, LONGEST_REST};
+pub use breaker::{FAILURES, FIRST_REST, LONGEST_ASKED, LONGEST_REST};
 pub use bulk::{BulkFile, JobStatus};
 pub use health::keep_asking;
 pub use pool::{Pool, Pools, Standing};

@@ -139,7 +139,7 @@ impl Stage {
         (reply.status.as_u16(), reply.json())
     }
 
-    async fn lock_down(&self, scope: &str) -> String {
+    pub(crate) async fn lock_down(&self, scope: &str) -> String {
         let until = (OffsetDateTime::now_utc() + time::Duration::hours(1))
             .format(&time::format_description::well_known::Rfc3339)
             .unwrap();

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use fhirwall::audit::Kind;
-use fhirwall::audit::read::{Filter, scan};
+use fhirwall::audit::read::{Filter, entries, scan};
 use fhirwall::demo::apps::App;
 use fhirwall::demo::client::Reply;
 use fhirwall::demo::ehr::Misbehaviour;
 use http::Method;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::Stage;
 use crate::bundles::{bundle, entry};
@@ -288,4 +290,56 @@ async fn a_file_that_breaks_in_the_middle_is_cut_off() {
     let reply = app.client.send(Method::GET, &url, &[("authorization", &authorization)], Vec::new()).await;
     let error = reply.expect_err("nobody may take it for the whole");
     assert!(error.to_string().contains("broke off"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_revoked_or_locked_down_meanwhile_ends_a_file_under_way_and_what_concerns_others_does_not() {
+    let partner = |name: &str| format!(r#"{{"partner": {{"client_id": "{name}"}}}}"#);
+    for (revoked, name, cut) in [
+        (true, "cohort-lens", true),
+        (true, "recovery-path", false),
+        (false, "cohort-lens", true),
+        (false, "recovery-path", false),
+    ] {
+        let stage = Stage::roomy().await;
+        let (_, manifest) = stage.exported("/$export?_type=List").await;
+        let url = stage.file_of(&manifest, "List");
+        let lines: String = (0..20)
+            .map(|number| {
+                let subject = r#"{"reference":"Patient/dov-hart"}"#;
+                format!(
+                    r#"{{"resourceType":"List","id":"l-{number}","status":"current","mode":"working","subject":{subject}}}"#
+                ) + "\n"
+            })
+            .collect();
+        let go_on = Arc::new(Notify::new());
+        stage.neighbours().ehr.misbehave(Some("_bulk"), Misbehaviour::Held(lines.into_bytes(), Arc::clone(&go_on)));
+        let app = &stage.neighbours().research;
+        let authorization = format!("Bearer {}", app.token);
+        let headers = [("authorization", authorization.as_str())];
+        let file = app.client.send(Method::GET, &url, &headers, Vec::new());
+        let disclosures = || {
+            let filter = Filter { kinds: vec![Kind::Disclosure], ..Filter::default() };
+            entries(&stage.neighbours().audit_dir(), None, &filter).unwrap().len()
+        };
+        let before = disclosures();
+        let order = async {
+            // When its first half is on record, the file is under way.
+            while disclosures() == before {
+                tokio::task::yield_now().await;
+            }
+            if revoked {
+                let body = format!(r#"{{"what": {}, "by": "desk", "reason": "theft"}}"#, partner(name));
+                assert_eq!(stage.order(&body, true).await.status, 204);
+            } else {
+                stage.lock_down(&partner(name)).await;
+            }
+            go_on.notify_one();
+        };
+        let (file, ()) = tokio::join!(file, order);
+        match file {
+            Ok(file) => assert!(!cut && file.text().contains("l-19"), "revoked: {revoked} {name}: {}", file.text()),
+            Err(error) => assert!(cut && error.to_string().contains("broke off"), "revoked: {revoked} {name}: {error}"),
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod attacks;
 mod bundles;
 mod certificates;
 mod changes;
+mod chaos;
 mod consents;
 mod dashboard;
 mod doors;

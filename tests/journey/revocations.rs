@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::Stage;
 
 impl Stage {
-    async fn order(&self, body: &str, header: bool) -> Reply {
+    pub(crate) async fn order(&self, body: &str, header: bool) -> Reply {
         let url = format!("{}/revocations", self.neighbours().admin_url());
         let headers: &[(&str, &str)] = if header { &[(fhirwall::admin::ACT_HEADER, "1")] } else { &[] };
         let client = self.neighbours().anonymous().unwrap();

@@ -190,7 +190,7 @@ section! {
         /// judged all the same.
         security_not: bool = false,
         /// How often each URL is asked for its CapabilityStatement (`GET {url}/metadata`, with the gateway's credential), to
-        /// see whether it is healthy. One that fails three times in a row is left alone, and tried again after 1 s to 30 s.
+        /// see whether it is healthy. One that fails three times in a row is left alone, and tried again after 1 s to 4 s.
         health_interval: Duration = Duration::from_secs(10),
     }
     check check_upstream;

@@ -50,7 +50,7 @@ impl fmt::Debug for SeenRequest {
 }
 
 /// The ways in which an EHR's answer can be wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Misbehaviour {
     /// The JSON ends early, with a correct length.
     TruncatedJson,
@@ -74,6 +74,8 @@ pub enum Misbehaviour {
     Huge(usize),
     /// Exactly this body, as FHIR JSON, with status 200.
     Body(Vec<u8>),
+    /// Half of this body, and the other half when it is let go.
+    Held(Vec<u8>, Arc<tokio::sync::Notify>),
 }
 
 /// The sample EHR, running. It stops when dropped.

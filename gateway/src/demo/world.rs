@@ -271,7 +271,7 @@ fn addresses(listen: Option<SocketAddr>) -> anyhow::Result<(SocketAddr, SocketAd
     let wanted = listen.unwrap_or(any);
     let mut held = Vec::new();
     let mut free = |address: SocketAddr| {
-        let listener = TcpListener::bind(address)
+        let listener = if address.port() == 0 { unused(address.ip()) } else { TcpListener::bind(address) }
             .with_context(|| format!("cannot listen on {address}: choose another address with --listen"))?;
         let address = listener.local_addr()?;
         // Held until all are found, so that none is found twice.
@@ -284,4 +284,19 @@ fn addresses(listen: Option<SocketAddr>) -> anyhow::Result<(SocketAddr, SocketAd
     let preferred = if wanted.port() == 0 { any } else { SocketAddr::new(any.ip(), 9901) };
     let admin = free(preferred).or_else(|_| free(any))?;
     Ok((main, smart, admin))
+}
+
+/// A port that the system gives to no connection of its own accord: those begin at 32768, and one of theirs would be taken
+/// again before the gateway listens.
+fn unused(ip: IpAddr) -> std::io::Result<TcpListener> {
+    let mut tried = TcpListener::bind((ip, 0));
+    for _ in 0..16 {
+        let (_, at) = uuid::Uuid::new_v4().as_u64_pair();
+        let Ok(above) = u16::try_from(at % 12_000) else { continue };
+        tried = TcpListener::bind((ip, above.saturating_add(20_000)));
+        if tried.is_ok() {
+            break;
+        }
+    }
+    tried
 }

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 pub const FAILURES: u32 = 3;
 /// How long it stays open at first; each failed trial doubles it.
 pub const FIRST_REST: Duration = Duration::from_secs(1);
-/// How long it stays open at most.
-pub const LONGEST_REST: Duration = Duration::from_secs(30);
+/// How long it stays open at most: an EHR that is back is used again within seconds.
+pub const LONGEST_REST: Duration = Duration::from_secs(4);
+/// How long it stays open at most when the server itself asks for rest.
+pub const LONGEST_ASKED: Duration = Duration::from_secs(30);
 
 /// Whether a URL is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +90,7 @@ impl Breaker {
 
 fn open(now: Instant, rest: Duration, asked_to_wait: Option<Duration>) -> Breaker {
     let rest = rest.min(LONGEST_REST);
-    let wait = asked_to_wait.map_or(rest, |asked| asked.clamp(rest, LONGEST_REST));
+    let wait = asked_to_wait.map_or(rest, |asked| asked.clamp(rest, LONGEST_ASKED));
     Breaker::Open { until: later(now, wait), rest }
 }
 
@@ -145,7 +147,7 @@ mod tests {
             assert!(breaker.try_now(now));
             breaker.question_failed(now, None);
         }
-        assert_eq!(rests, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(rests, [1, 2, 4, 4, 4, 4, 4]);
     }
 
     #[test]
@@ -169,7 +171,7 @@ mod tests {
         };
         assert_eq!(wait(0), FIRST_REST);
         assert_eq!(wait(12), Duration::from_secs(12));
-        assert_eq!(wait(86_400), LONGEST_REST);
+        assert_eq!(wait(86_400), LONGEST_ASKED);
     }
 
     #[test]

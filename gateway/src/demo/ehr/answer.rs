@@ -6,7 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::response::Response;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -81,7 +81,8 @@ pub(super) async fn spoiled(how: Misbehaviour, proper: Response<Body>) -> Respon
         | Misbehaviour::WrongContentType
         | Misbehaviour::DieMidAnswer
         | Misbehaviour::Huge(_)
-        | Misbehaviour::Body(_) => {}
+        | Misbehaviour::Body(_)
+        | Misbehaviour::Held(..) => {}
     }
     let (mut parts, body) = proper.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
@@ -113,6 +114,16 @@ pub(super) async fn spoiled(how: Misbehaviour, proper: Response<Body>) -> Respon
         Misbehaviour::Body(exactly) => {
             parts.status = StatusCode::OK;
             Body::from(exactly)
+        }
+        Misbehaviour::Held(whole, go_on) => {
+            parts.status = StatusCode::OK;
+            let whole = Bytes::from(whole);
+            let (first, second) = (whole.slice(..whole.len() / 2), whole.slice(whole.len() / 2..));
+            let second = async move {
+                go_on.notified().await;
+                Ok::<_, std::io::Error>(second)
+            };
+            Body::from_stream(stream::iter([Ok(first)]).chain(stream::once(second)))
         }
         Misbehaviour::Slow(_) | Misbehaviour::Redirect(_) | Misbehaviour::ServerError | Misbehaviour::Unavailable => {
             Body::from(body)

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use fhir_profiles::engine::LineWindows;
-use fhir_profiles::ids::ResourceType;
+use fhir_profiles::ids::{LogicalId, ResourceType};
 use fhirwall_policy::decide::Risk;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
 use fhirwall_policy::subject::Subject;
 use http::StatusCode;
+use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use super::super::record::Journal;
@@ -23,6 +24,8 @@ use crate::admit::{Admitted, BytesInFlight};
 use crate::audit::{AuditLog, End, Record};
 use crate::forward::BulkFile;
 use crate::generation::Generation;
+use crate::identify::error::{IdentifyError, TokenFault};
+use crate::identify::state::Revocable;
 use crate::listen::{Broken, Ending, Pieces};
 use crate::refusal::Refusal;
 use crate::reload::Numbered;
@@ -39,6 +42,8 @@ pub(super) struct Windows {
     /// Which of the generation's endpoints.
     endpoint: usize,
     subject: Subject,
+    /// When the token was looked at.
+    since: OffsetDateTime,
     permit: Permit,
     journal: Journal,
     risk: Risk,
@@ -85,6 +90,7 @@ impl Windows {
             numbered: Arc::clone(journey.numbered),
             shared: Arc::clone(journey.shared),
             subject: visit.subject.clone(),
+            since: journey.now,
             permit,
             journal: journey.journal.clone(),
             risk: visit.risk,
@@ -128,7 +134,8 @@ impl Windows {
                 journal: self.journal.clone(),
                 place: None,
             };
-            // A lockdown stops what is under way too.
+            // A lockdown and a revocation stop what is under way too.
+            self.not_revoked_since().await?;
             let part2_locked = journey.lockdowns(endpoint, &self.subject).await?;
             let visit = Visit { endpoint, subject: &self.subject, part2_locked, risk: self.risk };
             let shown =
@@ -148,6 +155,24 @@ impl Windows {
             }
         }
         Ok(None)
+    }
+
+    /// Was the token revoked after it was looked at?
+    async fn not_revoked_since(&self) -> Result<(), Refusal> {
+        let token = Revocable {
+            issuer: &self.subject.issuer,
+            token_id: &self.subject.token_id,
+            sub: &self.subject.sub,
+            client_id: &self.subject.partner.client_id,
+            patient: self.subject.patient.as_ref().map(LogicalId::as_str),
+            // What was revoked before was looked at then, with the time at which the token was issued.
+            issued_at: Some(self.since),
+        };
+        match self.shared.revocations.is_revoked(token).await {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(Refusal::identify(&IdentifyError::InvalidToken(TokenFault::Revoked), None)),
+            Err(_) => Err(Refusal::from(Reason::StateUnavailable)),
+        }
     }
 
     /// The next whole lines of the file.
