@@ -39,7 +39,7 @@ fn attacks_are_found_within_their_bounds_and_ordinary_days_left_alone() {
     let page = include_str!("../../docs/behaviour.md");
     for (attack, found, after) in BOUNDS {
         assert!(rate(of(attack), 40.0) >= found, "{attack:?}: {}", rate(of(attack), 40.0));
-        assert!(area(&days, attack) >= 0.97, "{attack:?}: {}", area(&days, attack));
+        assert!(area(&days, attack) >= 0.95, "{attack:?}: {}", area(&days, attack));
         let latest = of(attack).filter_map(|day| day.found_after).max().unwrap();
         assert!(latest <= after, "{attack:?}: {latest}");
         let row = format!("| {attack:?} | {:.0} % | {after} |", 100.0 * found);
