@@ -64,10 +64,10 @@ impl Asking {
                     heard.served.lock().unwrap().insert(reply.header("x-request-id").to_owned());
                     *heard.latest.lock().unwrap() = Some(asked);
                 }
-                502..=504 => {
+                status => {
+                    assert!((502..=504).contains(&status), "{status} of {}: {text}", self.url);
                     heard.refused.fetch_add(1, Ordering::Relaxed);
                 }
-                status => panic!("{status} of {}: {text}", self.url),
             }
         }
     }
