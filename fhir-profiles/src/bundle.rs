@@ -22,7 +22,7 @@ use crate::operation::Operation;
 pub(crate) use parameters::parameters;
 pub use references::{ConditionalReference, resolved};
 
-/// More entries than this are refused whole.
+/// The most entries of a request Bundle, unless its reader says another number.
 pub const MAX_ENTRIES: usize = 500;
 
 /// One entry, judged as a request of its own.
@@ -80,16 +80,17 @@ struct RawRequest {
     modifier_extension: Option<Value>,
 }
 
-/// Reads a Bundle that was posted to the base. `base` is the endpoint's own base URL, without a trailing slash.
-pub fn parse(body: &[u8], base: &str) -> Result<Interaction, ParseError> {
+/// Reads a Bundle that was posted to the base. `base` is the endpoint's own base URL, without a trailing slash; more than
+/// `max_entries` are refused whole.
+pub fn parse(body: &[u8], base: &str, max_entries: usize) -> Result<Interaction, ParseError> {
     // Two readings of any part are refused before any part is read.
     json::parse(body).map_err(|_| ParseError::MalformedBundle)?;
     let bundle: RawBundle = serde_json::from_slice(body).map_err(|_| ParseError::MalformedBundle)?;
     if bundle.resource_type != "Bundle" || bundle.implicit_rules.is_some() {
         return Err(ParseError::MalformedBundle);
     }
-    if bundle.entry.len() > MAX_ENTRIES {
-        return Err(ParseError::TooManyParameters);
+    if bundle.entry.len() > max_entries {
+        return Err(ParseError::TooManyEntries);
     }
     let mut entries: Vec<Entry> = bundle.entry.into_iter().map(|raw| entry(raw, base)).collect();
     match bundle.kind.as_str() {

@@ -94,7 +94,6 @@ fn resource(kind: ResourceType, interactions: &[&'static str], offered: &[Operat
     let has = |code: &str| interactions.contains(&code);
     let mut resource = json!({
         "type": kind.as_str(),
-        "interaction": codes(interactions),
         "versioning": if has("update") || has("patch") { "versioned-update" } else { "versioned" },
         "readHistory": has("history-instance"),
         // A PUT to an id that is not there would tell which ids are there.
@@ -105,6 +104,9 @@ fn resource(kind: ResourceType, interactions: &[&'static str], offered: &[Operat
         "conditionalDelete": if has("delete") && has("search-type") { "single" } else { "not-supported" },
     });
     if let Value::Object(members) = &mut resource {
+        if !interactions.is_empty() {
+            members.insert("interaction".to_owned(), Value::Array(codes(interactions)));
+        }
         let operations = operations(Some(kind), offered);
         if !operations.is_empty() {
             members.insert("operation".to_owned(), Value::Array(operations));
@@ -160,7 +162,11 @@ mod tests {
     #[test]
     fn only_what_is_offered_is_said() {
         let observation: ResourceType = "Observation".parse().unwrap();
-        let statement = offer(&[(ResourceType::PATIENT, &["read", "search-type"]), (observation, &["read"])]);
+        let statement = offer(&[
+            (ResourceType::PATIENT, &["read", "search-type"]),
+            (observation, &["read"]),
+            (ResourceType::BUNDLE, &[]),
+        ]);
         let rest = &statement["rest"][0];
         let of = |at: usize, name: &str| rest["resource"][at][name].clone();
         assert_eq!(of(0, "type"), "Patient");
@@ -169,6 +175,7 @@ mod tests {
         assert_eq!(of(0, "conditionalDelete"), "not-supported");
         assert!(of(0, "searchParam").as_array().unwrap().contains(&json!({"name": "birthdate", "type": "date"})));
         assert_eq!(of(1, "searchParam"), Value::Null);
+        assert_eq!(of(2, "interaction"), Value::Null, "R4 json.html: an array is never empty");
         assert_eq!(rest["interaction"], json!([{"code": "batch"}]));
         assert_eq!(
             rest["operation"],

@@ -22,7 +22,7 @@ use crate::operation::{Operation, Target};
 use crate::search::{Presentation, Query};
 
 /// The parts of a request that name its interaction. Nothing here has been decoded.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct RequestParts<'a> {
     /// The method, upper case as received.
     pub method: &'a str,
@@ -43,6 +43,26 @@ pub struct RequestParts<'a> {
     /// The endpoint's `base_url` as clients see it, without a trailing slash: absolute references and Bundle urls with
     /// this base are ours, all others are foreign. Empty: every absolute URL is foreign.
     pub base: &'a str,
+    /// A request Bundle with more entries than this is refused whole.
+    pub max_entries: usize,
+}
+
+/// Nothing, and [`MAX_ENTRIES`](crate::bundle::MAX_ENTRIES).
+impl Default for RequestParts<'_> {
+    fn default() -> Self {
+        Self {
+            method: "",
+            path: "",
+            query: None,
+            form: None,
+            if_none_exist: None,
+            accept: None,
+            content_type: None,
+            body: None,
+            base: "",
+            max_entries: crate::bundle::MAX_ENTRIES,
+        }
+    }
 }
 
 /// What a client may ask of a FHIR server (R4 http.html). Named as the standard names it.

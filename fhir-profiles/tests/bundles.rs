@@ -164,7 +164,10 @@ fn row_18_only_batch_and_transaction_are_requests() {
     }
     assert!(matches!(of_type("batch", &json!([])), Ok(Interaction::Batch { .. })));
     let many: Vec<Value> = (0..=bundle::MAX_ENTRIES).map(|_| entry("GET", "Patient/A")).collect();
-    assert_eq!(of_type("batch", &json!(many)), Err(ParseError::TooManyParameters));
+    assert_eq!(of_type("batch", &json!(many)), Err(ParseError::TooManyEntries));
+    let few = br#"{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Patient/A"}}]}"#;
+    assert!(bundle::parse(few, BASE, 1).is_ok());
+    assert_eq!(bundle::parse(few, BASE, 0), Err(ParseError::TooManyEntries));
     let xml = RequestParts {
         method: "POST",
         path: "/",

@@ -4,7 +4,6 @@
 
 use std::fmt::Write as _;
 
-use fhir_profiles::bundle;
 use fhir_profiles::compartment::{self, Role};
 use fhir_profiles::ids::ResourceType;
 use fhir_profiles::interaction::{Access, Class, Interaction, ParseError, Path, RequestParts, interpret};
@@ -58,6 +57,7 @@ fn class(error: ParseError) -> &'static str {
         Class::UnknownResourceType | Class::NoInteraction | Class::UnknownOperation => "404",
         Class::NotAcceptable => "406",
         Class::UnsupportedMediaType => "415",
+        Class::TooLarge => "413",
     }
 }
 
@@ -288,9 +288,9 @@ fn operations() -> String {
 }
 
 fn bundles() -> String {
-    let mut out = format!(
-        "## Bundles posted to the base\n\nAt most {} entries; each entry is judged as a request of its own.\n\n| `Bundle.type` | answer |\n|---|---|\n",
-        bundle::MAX_ENTRIES
+    let mut out = String::from(
+        "## Bundles posted to the base\n\nAt most `limits.bundle_entries` entries; each entry is judged as a request of its own.\n\n\
+         | `Bundle.type` | answer |\n|---|---|\n",
     );
     for kind in ["batch", "transaction", "document", "message", "history", "searchset", "collection", "batch-response"]
     {

@@ -188,7 +188,7 @@ proptest! {
     #[test]
     fn the_other_parsers_never_panic(text in text(), bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         let _ = Reference::parse(&text);
-        let _ = bundle::parse(&bytes, BASE);
+        let _ = bundle::parse(&bytes, BASE, bundle::MAX_ENTRIES);
         let _ = Patch::parse(&bytes);
         let kind: ResourceType = "Observation".parse().unwrap();
         if let Ok(query) = Query::criteria(kind, &text) {

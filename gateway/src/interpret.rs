@@ -10,8 +10,13 @@ use crate::refusal::Refusal;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// The interaction of a request to this endpoint. `path` is below the endpoint's base.
-pub fn interpret(endpoint: &Endpoint, path: &str, request: &Request) -> Result<Interaction, Refusal> {
+/// The interaction of a request to this endpoint. `path` is below the endpoint's base; a Bundle may have `max_entries`.
+pub fn interpret(
+    endpoint: &Endpoint,
+    path: &str,
+    request: &Request,
+    max_entries: usize,
+) -> Result<Interaction, Refusal> {
     let text = |name: &http::HeaderName| one(request, name);
     let content_type = text(&CONTENT_TYPE)?;
     let is_form = content_type.is_some_and(|value| media(value).eq_ignore_ascii_case(FORM));
@@ -30,6 +35,7 @@ pub fn interpret(endpoint: &Endpoint, path: &str, request: &Request) -> Result<I
         content_type: if request.body.is_empty() { None } else { content_type },
         body,
         base: &endpoint.base_url,
+        max_entries,
     };
     parse(&parts).map_err(|error| Refusal::from(reason(error)))
 }
@@ -61,5 +67,6 @@ pub fn reason(error: ParseError) -> Reason {
         Class::OperationNotAllowed => Reason::OperationNotAllowed,
         Class::NotAcceptable => Reason::NotAcceptable,
         Class::UnsupportedMediaType => Reason::UnsupportedMediaType,
+        Class::TooLarge => Reason::RequestTooLarge,
     }
 }

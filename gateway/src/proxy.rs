@@ -48,6 +48,7 @@ use crate::listen::{Answer, Application, Connection, Request};
 use crate::redact::{Account, Stage};
 use crate::refusal::{Refusal, base_headers};
 use crate::reload::{Live, Numbered};
+use crate::schedule;
 use crate::shared::Shared;
 use crate::smart::broker::patients::NamedPatients;
 use crate::smart::request::AuthRequest;
@@ -182,7 +183,9 @@ impl<'a> Journey<'a> {
         }
         let subject = self.stage("identify", self.identify(endpoint, connection, request, called)).await?;
         self.journal.subject(&subject, self.generation.emergency.discloser(&endpoint.facts.name));
-        let interaction = self.measure("interpret", || interpret(endpoint, path, request))?;
+        let entries = self.generation.config.gateway.limits.bundle_entries.get();
+        let entries = usize::try_from(entries).unwrap_or(usize::MAX);
+        let interaction = self.measure("interpret", || interpret(endpoint, path, request, entries))?;
         let load = load_of(&interaction);
         let (interaction, position) = self.unseal(endpoint, &subject, interaction)?;
         let (interaction, export) = self.open_export(endpoint, &subject, interaction)?;
@@ -422,9 +425,8 @@ impl<'a> Journey<'a> {
     /// Hidden and missing take equally long (product.md section 4). `rounds`: how many exchanges stood one after another.
     async fn release_on_schedule(&self, rounds: u32) {
         let Some(endpoint) = self.journal.endpoint_of(self.generation) else { return };
-        let own = self.started.elapsed();
-        let due = endpoint.schedule.release_after(own, rounds);
-        tokio::time::sleep(due.saturating_sub(own)).await;
+        let due = endpoint.schedule.release_after(self.started.elapsed(), rounds);
+        schedule::release(self.started, due).await;
     }
 
     async fn stage<T>(&self, name: &'static str, work: impl Future<Output = T>) -> T {

@@ -5,7 +5,7 @@
 //! references, redaction) stays under it (product.md section 4, attack case 48).
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Answers leave at multiples of this.
 pub const QUANTUM: Duration = Duration::from_millis(5);
@@ -17,6 +17,17 @@ pub const CEILING: Duration = Duration::from_millis(500);
 const WINDOW: u64 = 256;
 /// Bucket `n` counts exchanges of `[n, n + 1)` quanta; the last one counts all that are longer.
 const BUCKETS: usize = 101;
+
+/// Whoever slept for long wakes up cold, and is a little later than who slept for a moment: everybody is woken this long before
+/// the time, and then again.
+const SETTLE: Duration = Duration::from_millis(3);
+
+/// Waits until an answer is due, counted from when its request began.
+pub async fn release(started: Instant, due: Duration) {
+    let at = tokio::time::Instant::from_std(started) + due;
+    tokio::time::sleep_until(at - SETTLE.min(due)).await;
+    tokio::time::sleep_until(at).await;
+}
 
 /// The release schedule of one endpoint.
 #[derive(Debug)]

@@ -49,6 +49,8 @@ pub enum ParseError {
     MalformedBundle,
     /// A Bundle of a type that is no request (document, message, history, searchset, collection).
     BundleTypeNotAccepted,
+    /// More entries than a request Bundle may have here.
+    TooManyEntries,
     /// A batch or transaction inside another.
     NestedBundle,
     /// `Parameters` with anything but single primitive values.
@@ -80,6 +82,8 @@ pub enum Class {
     NotAcceptable,
     /// 415
     UnsupportedMediaType,
+    /// 413
+    TooLarge,
 }
 
 impl ParseError {
@@ -107,6 +111,7 @@ impl ParseError {
         Self::UnsupportedMediaType,
         Self::MalformedBundle,
         Self::BundleTypeNotAccepted,
+        Self::TooManyEntries,
         Self::NestedBundle,
         Self::UnsupportedOperationParameter,
     ];
@@ -135,6 +140,7 @@ impl ParseError {
             Self::OperationNotAllowed => Class::OperationNotAllowed,
             Self::NotAcceptable => Class::NotAcceptable,
             Self::UnsupportedMediaType => Class::UnsupportedMediaType,
+            Self::TooManyEntries => Class::TooLarge,
         }
     }
 
@@ -162,6 +168,7 @@ impl ParseError {
             Self::UnsupportedMediaType => "the body's media type is not the one this interaction takes",
             Self::MalformedBundle => "the body is not a well-formed request Bundle",
             Self::BundleTypeNotAccepted => "only Bundles of type batch and transaction are accepted here",
+            Self::TooManyEntries => "the Bundle has more entries than are accepted here",
             Self::NestedBundle => "a batch or transaction may not hold another",
             Self::UnsupportedOperationParameter => "operation parameters must be single primitive values",
         }

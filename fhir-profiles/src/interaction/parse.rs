@@ -276,5 +276,5 @@ fn bundled(parts: &RequestParts<'_>) -> Result<Interaction, ParseError> {
     if parts.if_none_exist.is_some() {
         return Err(ParseError::Contradictory);
     }
-    bundle::parse(parts.body.unwrap_or_default(), parts.base)
+    bundle::parse(parts.body.unwrap_or_default(), parts.base, parts.max_entries)
 }

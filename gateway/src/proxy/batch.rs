@@ -41,7 +41,6 @@ impl<'a> Journey<'a> {
         entries: &[Entry],
         brought: &Brought<'_>,
     ) -> Result<Outcome, Refusal> {
-        self.few_enough(entries)?;
         let left = AtomicUsize::new(self.generation.limits.max_bytes);
         let mut order: Vec<(usize, &Entry)> = entries.iter().enumerate().collect();
         order.sort_by_key(|(_, entry)| turn(entry));
@@ -66,12 +65,6 @@ impl<'a> Journey<'a> {
         }
         let written: Vec<String> = carried.values().map(|carried| entry_of(&carried.ended.answer)).collect();
         Ok(Outcome::Disclosure(served::resource(self.journal.decision, response("batch-response", &written))))
-    }
-
-    pub(super) fn few_enough(&self, entries: &[Entry]) -> Result<(), Refusal> {
-        let most = self.generation.config.gateway.limits.bundle_entries.get();
-        let few = u32::try_from(entries.len()).is_ok_and(|count| count <= most);
-        if few { Ok(()) } else { Err(Refusal::from(Reason::RequestTooLarge)) }
     }
 
     /// One entry's own journey, with its own record.

@@ -75,7 +75,6 @@ impl Journey<'_> {
         entries: &[Entry],
         brought: &Brought<'_>,
     ) -> Result<Outcome, Refusal> {
-        self.few_enough(entries)?;
         let mut permitted = Vec::with_capacity(entries.len());
         for entry in entries {
             permitted.push(self.permitted(visit, entry)?);
