@@ -5,9 +5,8 @@ mod files;
 mod labelling;
 mod smart;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use fhir_profiles::engine::Limits;
 use fhir_profiles::labeller::Labeller;
 use fhirwall_certs::server::ServerTls;
@@ -83,8 +82,6 @@ pub struct Endpoint {
     pub schedule: Schedule,
     /// The EHR can leave out of a search what carries a label.
     pub honours_security_not: bool,
-    /// The CapabilityStatement of this generation, once somebody has asked for it.
-    pub capabilities: OnceLock<Bytes>,
 }
 
 impl Generation {
@@ -223,7 +220,6 @@ fn endpoint(one: &config::Endpoint, config: &Config, shared: &Shared) -> Result<
         upstream,
         schedule: Schedule::default(),
         honours_security_not: one.upstream.security_not,
-        capabilities: OnceLock::new(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Operations: those that have a rule, each by its rule; no other.
 
+use fhirwall::demo::ehr::Misbehaviour;
 use serde_json::Value;
 
 use crate::Stage;
@@ -102,4 +103,56 @@ async fn what_is_offered_is_said() {
     assert_eq!(of("Observation"), ["lastn"]);
     assert_eq!(of("DocumentReference"), ["docref"]);
     assert_eq!(of("ValueSet"), ["expand", "validate-code"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_ehr_does_not_offer_is_not_said_to_be_offered() {
+    let codes = |list: &Value| -> Vec<String> {
+        list.as_array().into_iter().flatten().map(|one| one["code"].as_str().unwrap().to_owned()).collect()
+    };
+    let stage = Stage::set().await;
+    let metadata = stage.treatment("/metadata").await.json();
+    assert_eq!(codes(&metadata["rest"][0]["interaction"]), ["transaction", "batch"]);
+    let stage = Stage::set().await;
+    let ehr = &stage.neighbours().ehr;
+    let statement = serde_json::json!({
+        "resourceType": "CapabilityStatement", "fhirVersion": "4.0.1", "rest": [{
+            "mode": "server", "interaction": [{"code": "search-system"}], "resource": [
+                {"type": "Patient", "interaction": [{"code": "read"}, {"code": "search-type"}, {"code": "history-type"}]},
+                {"type": "Observation", "interaction": [{"code": "create"}], "operation": [{"name": "lastn"}]},
+            ],
+        }],
+    });
+    ehr.misbehave(Some("metadata"), Misbehaviour::Body(statement.to_string().into_bytes()));
+    let metadata = stage.treatment("/metadata").await.json();
+    let rest = &metadata["rest"][0];
+    assert_eq!(codes(&rest["interaction"]), ["batch", "search-system"], "a batch is carried out entry by entry");
+    assert_eq!(rest["operation"], Value::Null);
+    let types: Vec<(String, Vec<String>)> = rest["resource"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["type"].as_str().unwrap().to_owned(), codes(&one["interaction"])))
+        .collect();
+    let expected = [("Observation", vec!["create"]), ("Patient", vec!["read", "search-type"])];
+    assert_eq!(types, expected.map(|(kind, codes)| (kind.to_owned(), codes.into_iter().map(str::to_owned).collect())));
+    let observation = rest["resource"].as_array().unwrap().iter().find(|one| one["type"] == "Observation").unwrap();
+    assert_eq!(observation["operation"][0]["name"], "lastn");
+    assert_eq!(observation["conditionalCreate"], false, "there is no search to find what is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ehr_that_says_nothing_is_asked_once_and_no_transaction_is_claimed_for_it() {
+    let stage = Stage::set().await;
+    let ehr = &stage.neighbours().ehr;
+    ehr.misbehave(Some("metadata"), Misbehaviour::WrongContentType);
+    let before = ehr.health_questions();
+    for _ in 0..5 {
+        let reply = stage.treatment("/metadata").await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let codes = reply.json()["rest"][0]["interaction"].clone();
+        assert_eq!(codes, serde_json::json!([{"code": "batch"}]));
+    }
+    // The gateway's own question whether the EHR is well may come in between.
+    assert!(ehr.health_questions() - before <= 2, "{}", ehr.health_questions() - before);
 }

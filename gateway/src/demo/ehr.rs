@@ -58,6 +58,12 @@ pub enum Misbehaviour {
     DuplicateKeys,
     /// A small gzip body that is huge when decoded.
     GzipBomb,
+    /// A good answer whose `Location` and `Content-Location` are this.
+    Located(String),
+    /// A good body, packed as this content coding wants it, as far as the sample EHR knows it; it says so in any case.
+    Encoded(&'static str),
+    /// A good body in small pieces, without a length; `whole: false` breaks off before the last.
+    InPieces { whole: bool },
     /// A good body that says it is `text/html`.
     WrongContentType,
     /// The connection dies in the middle of the body.

@@ -17,6 +17,7 @@ use crate::config::{Serves, SmartMode};
 use crate::generation::{Endpoint, Generation};
 use crate::identify::partners::Partners as _;
 use crate::listen::{Answer, Request};
+use crate::offers::Offered;
 use crate::refusal::{FHIR_JSON, Refusal, base_headers};
 use crate::smart::AuthServer;
 use crate::smart::cors::{self, Target};
@@ -65,9 +66,8 @@ pub(super) async fn document(
                 return Some(json(decision, JSON, &document));
             }
             Some(CAPABILITIES) if acceptable(request) && serves.contains(&Serves::Fhir) => {
-                let written =
-                    endpoint.capabilities.get_or_init(|| capabilities(generation, endpoint).to_string().into());
-                return Some(document_of(decision, FHIR_JSON, written.clone()));
+                let write = |offered: Option<&Offered>| capabilities(generation, endpoint, offered).to_string().into();
+                return Some(document_of(decision, FHIR_JSON, endpoint.offers.statement(write).await));
             }
             Some(_) | None => {}
         }
@@ -138,12 +138,32 @@ fn document_of(decision: Uuid, content_type: HeaderValue, body: Bytes) -> Answer
     Answer { status: StatusCode::OK, headers, body, rest: None, ending: None }
 }
 
-fn capabilities(generation: &Generation, endpoint: &Endpoint) -> Value {
-    let types: Vec<(ResourceType, &[&'static str])> = ResourceType::all()
+/// What is ruled on here and offered by the EHR. Of an EHR that has said nothing yet, what is ruled on, without what the EHR
+/// alone can do.
+fn capabilities(generation: &Generation, endpoint: &Endpoint, offered: Option<&Offered>) -> Value {
+    let does = |kind: ResourceType, code: &str| offered.is_none_or(|offered| offered.on_type(kind, code));
+    let types: Vec<(ResourceType, Vec<&'static str>)> = ResourceType::all()
         .iter()
         .filter_map(|name| name.parse().ok())
         .filter(|kind| *kind != ResourceType::BUNDLE && *kind != ResourceType::OPERATION_OUTCOME)
-        .map(|kind| (kind, OFFERED))
+        .filter(|kind| offered.is_none_or(|offered| offered.names(*kind)))
+        .map(|kind| (kind, OFFERED.iter().copied().filter(|code| does(kind, code)).collect()))
+        .collect();
+    let types: Vec<(ResourceType, &[&'static str])> = types.iter().map(|(kind, codes)| (*kind, &**codes)).collect();
+    let system: Vec<&'static str> = SYSTEM_INTERACTIONS
+        .iter()
+        .copied()
+        .filter(|code| match *code {
+            // Carried out here, entry by entry.
+            "batch" => true,
+            "search-system" | "transaction" => offered.is_some_and(|offered| offered.on_system(code)),
+            _ => false,
+        })
+        .collect();
+    let operations: Vec<Operation> = Operation::ALL
+        .iter()
+        .copied()
+        .filter(|operation| offered.is_none_or(|offered| offered.operation(operation.name())))
         .collect();
     let auth = endpoint.auth.as_ref().map(|_| auth_base(&endpoint.base_url));
     let endpoints = auth.map(|auth| (format!("{auth}/authorize"), format!("{auth}/token")));
@@ -152,13 +172,8 @@ fn capabilities(generation: &Generation, endpoint: &Endpoint) -> Value {
         date: &crate::resolve::date(generation.built),
         software_version: env!("CARGO_PKG_VERSION"),
         types: &types,
-        system: SYSTEM_INTERACTIONS
-            .iter()
-            .copied()
-            .filter(|code| matches!(*code, "search-system" | "batch" | "transaction"))
-            .collect::<Vec<_>>()
-            .as_slice(),
-        operations: Operation::ALL,
+        system: &system,
+        operations: &operations,
         smart: endpoints.as_ref().map(|(authorize, token)| Smart { authorize, token }),
     })
 }

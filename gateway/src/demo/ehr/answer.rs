@@ -5,7 +5,7 @@ use std::io::Write as _;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::write::{GzEncoder, ZlibEncoder};
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
@@ -66,6 +66,15 @@ pub(super) async fn spoiled(how: Misbehaviour, proper: Response<Body>) -> Respon
             }
             return response;
         }
+        Misbehaviour::Located(at) => {
+            let mut response = proper;
+            for name in [header::LOCATION, header::CONTENT_LOCATION] {
+                if let Ok(at) = HeaderValue::from_str(&at) {
+                    response.headers_mut().insert(name, at);
+                }
+            }
+            return response;
+        }
         Misbehaviour::ServerError => {
             let trace = "NullPointerException at PatientDao.load(bruno-vale): F11.20 has no onset";
             return outcome(StatusCode::INTERNAL_SERVER_ERROR, "exception", trace);
@@ -78,6 +87,8 @@ pub(super) async fn spoiled(how: Misbehaviour, proper: Response<Body>) -> Respon
         Misbehaviour::TruncatedJson
         | Misbehaviour::DuplicateKeys
         | Misbehaviour::GzipBomb
+        | Misbehaviour::Encoded(_)
+        | Misbehaviour::InPieces { .. }
         | Misbehaviour::WrongContentType
         | Misbehaviour::DieMidAnswer
         | Misbehaviour::Huge(_)
@@ -96,6 +107,19 @@ pub(super) async fn spoiled(how: Misbehaviour, proper: Response<Body>) -> Respon
         Misbehaviour::GzipBomb => {
             parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             Body::from(bomb())
+        }
+        Misbehaviour::Encoded(coding) => {
+            parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
+            Body::from(packed(coding, &body))
+        }
+        Misbehaviour::InPieces { whole } => {
+            let mut pieces: Vec<Result<Bytes, std::io::Error>> =
+                body.chunks(64).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+            if !whole {
+                pieces.pop();
+                pieces.push(Err(std::io::Error::other("the power went")));
+            }
+            Body::from_stream(stream::iter(pieces))
         }
         Misbehaviour::WrongContentType => {
             parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
@@ -125,11 +149,30 @@ pub(super) async fn spoiled(how: Misbehaviour, proper: Response<Body>) -> Respon
             };
             Body::from_stream(stream::iter([Ok(first)]).chain(stream::once(second)))
         }
-        Misbehaviour::Slow(_) | Misbehaviour::Redirect(_) | Misbehaviour::ServerError | Misbehaviour::Unavailable => {
-            Body::from(body)
-        }
+        Misbehaviour::Slow(_)
+        | Misbehaviour::Redirect(_)
+        | Misbehaviour::Located(_)
+        | Misbehaviour::ServerError
+        | Misbehaviour::Unavailable => Body::from(body),
     };
     Response::from_parts(parts, body)
+}
+
+/// What is written to memory is written: no error is hidden.
+fn packed(coding: &str, body: &[u8]) -> Vec<u8> {
+    match coding {
+        "gzip" => {
+            let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+            drop(gzip.write_all(body));
+            gzip.finish().unwrap_or_default()
+        }
+        "deflate" => {
+            let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+            drop(zlib.write_all(body));
+            zlib.finish().unwrap_or_default()
+        }
+        _ => body.to_vec(),
+    }
 }
 
 /// 64 MiB of spaces in front of a resource: about 64 KiB on the wire.

@@ -309,12 +309,19 @@ fn capabilities(ehr: &Ehr, state: &EhrState) -> Value {
         .map(|kind| {
             let interactions =
                 ["read", "vread", "history-instance", "create", "update", "patch", "delete", "search-type"];
-            json!({
-                "type": kind,
-                "versioning": "versioned-update",
-                "interaction": interactions.iter().map(|code| json!({"code": code})).collect::<Vec<_>>(),
-            })
+            let operations: &[&str] = match *kind {
+                "Patient" => &["everything", "export"],
+                "Observation" => &["lastn"],
+                "DocumentReference" => &["docref"],
+                _ => &[],
+            };
+            described(kind, &interactions, operations)
         })
+        .chain([
+            described("CodeSystem", &["read"], &["lookup", "validate-code"]),
+            described("ValueSet", &["read"], &["expand", "validate-code"]),
+            described("ConceptMap", &["read"], &["translate"]),
+        ])
         .collect();
     json!({
         "resourceType": "CapabilityStatement",
@@ -329,6 +336,18 @@ fn capabilities(ehr: &Ehr, state: &EhrState) -> Value {
             "mode": "server",
             "resource": resources,
             "interaction": system.iter().map(|code| json!({"code": code})).collect::<Vec<_>>(),
+            "operation": [{"name": "export", "definition": "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"}],
         }],
     })
+}
+
+fn described(kind: &str, interactions: &[&str], operations: &[&str]) -> Value {
+    let codes: Vec<Value> = interactions.iter().map(|code| json!({"code": code})).collect();
+    let mut described = json!({"type": kind, "versioning": "versioned-update", "interaction": codes});
+    if let (false, Some(members)) = (operations.is_empty(), described.as_object_mut()) {
+        let names =
+            operations.iter().map(|name| json!({"name": name, "definition": format!("http://sample.example/{name}")}));
+        members.insert("operation".to_owned(), names.collect());
+    }
+    described
 }
