@@ -106,7 +106,9 @@ async fn each_listener_serves_what_it_says_and_nothing_else() {
     );
     // And no record, with or without a certificate.
     for client in [&browser, &app.client] {
-        for below in [PATIENT, "/metadata", "/Observation?patient=amara-osei"] {
+        for below in
+            [PATIENT, "/metadata", "/Observation?patient=amara-osei", "/_history", "/_page/AAAA", "/_export/AAAA"]
+        {
             let reply = get(client, &stage.smart(below), &bearer).await;
             assert_eq!(reply.status, 404, "{below}: {}", reply.text());
         }
@@ -115,8 +117,26 @@ async fn each_listener_serves_what_it_says_and_nothing_else() {
     // The FHIR listener gives records and no sign-in.
     assert_eq!(stage.treatment(PATIENT).await.status, 200);
     assert_eq!(get(&app.client, &stage.url("/metadata"), &[]).await.status, 200);
-    let page = get(&app.client, &stage.url("/auth/authorize?response_type=code"), &bearer).await;
-    assert_eq!(page.status, 404, "{}", page.text());
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    for endpoint in ["authorize?response_type=code", "callback?code=x", "jwks", ".well-known/openid-configuration"] {
+        let page = get(&app.client, &stage.url(&format!("/auth/{endpoint}")), &bearer).await;
+        assert_eq!(page.status, 404, "{endpoint}: {}", page.text());
+    }
+    for endpoint in ["token", "introspect", "revoke", "consent"] {
+        let body = "grant_type=client_credentials&token=x";
+        let here = app.client.send(Method::POST, &stage.url(&format!("/auth/{endpoint}")), &form, body).await.unwrap();
+        assert_eq!(here.status, 404, "{endpoint}: {}", here.text());
+        if endpoint != "consent" {
+            let there =
+                browser.send(Method::POST, &stage.smart(&format!("/auth/{endpoint}")), &form, body).await.unwrap();
+            assert!([400, 401].contains(&there.status.as_u16()), "{endpoint}: {} {}", there.status, there.text());
+        }
+    }
+    let bundle = br#"{"resourceType":"Bundle","type":"batch"}"#.to_vec();
+    let headers = [("authorization", authorization.as_str()), ("content-type", "application/fhir+json")];
+    let posted = app.client.send(Method::POST, &stage.smart("/"), &headers, bundle.clone()).await.unwrap();
+    assert_eq!(posted.status, 404, "{}", posted.text());
+    assert_eq!(app.client.send(Method::POST, &stage.url("/"), &headers, bundle).await.unwrap().status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use fhirwall::demo::world::{Neighbours, World};
 use fhirwall::pki::write_key;
+use fhirwall::smart::signing::SigningKey;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -16,6 +17,11 @@ pub(crate) const CLIENT: &str = "smart-public";
 pub(crate) const SECRET: &str = "a secret of thirty-two characters";
 /// Where the Python client is sent back to; nobody listens there.
 pub(crate) const NOWHERE: &str = "http://127.0.0.1:9/cb";
+
+/// Where pages of the app come from.
+pub(crate) const ORIGIN: &str = "https://inferno.example";
+/// A backend service, and its key at the site.
+pub(crate) const SERVICE: &str = "nightly-sync";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -46,6 +52,28 @@ impl Ground {
     /// The site's authority, for the processes that are to trust it.
     pub(crate) fn ca_file(&self) -> std::path::PathBuf {
         self.neighbours.dir().join("tls/site/ca.pem")
+    }
+
+    /// Registers a backend service with a key by value, which it gets.
+    pub(crate) fn registers_a_service(&self) -> SigningKey {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let key = SigningKey::from_pem(key.serialize_pem().as_bytes()).unwrap();
+        let partners = self.neighbours.dir().join("partners");
+        let set = json!({"keys": [key.public_jwk()]});
+        fs::write(partners.join(format!("{SERVICE}.jwks.json")), set.to_string()).unwrap();
+        let text = format!(
+            "apiVersion: fhirwall/v1\nkind: Partner\nclient_id: {SERVICE}\nname: Nightly Sync\ntype: backend-service\n\
+             jwks_file: {SERVICE}.jwks.json\nmtls: none\njurisdiction: US\n\
+             scopes: [\"system/Patient.rs\", \"system/Observation.rs\"]\npurposes_of_use: [TREAT]\n\
+             part2: {{basis: none, redaction: silent}}\n\
+             limits: {{requests_per_second: 50, distinct_patients_per_hour: 200}}\n\
+             evidence:\n  baa: {{signed: 2026-01-15, expires: 2098-01-15}}\n  \
+             security_assessment: {{framework: HITRUST, expires: 2098-06-30}}\n\
+             waivers:\n  - {{control: partner-mtls, reason: \"as Inferno tests it\", owner: \"tests\", until: 2098-01-01}}\n\
+             contacts: {{security: security@service.example}}\n"
+        );
+        fs::write(partners.join(format!("{SERVICE}.yaml")), text).unwrap();
+        key
     }
 
     /// Makes this clinician the general practitioner of these patients of the sample EHR.
@@ -147,7 +175,7 @@ fn configure(dir: &Path, mode: Mode, issuer: &str, base: &str, sample_issuer: &s
 fn register(dir: &Path, redirect_uri: &str) {
     let text = format!(
         "apiVersion: fhirwall/v1\nkind: Partner\nclient_id: {CLIENT}\nname: Pocket Chart\ntype: public\n\
-         redirect_uris: [\"{redirect_uri}\", \"{NOWHERE}\"]\nmtls: none\njurisdiction: US\n\
+         redirect_uris: [\"{redirect_uri}\", \"{NOWHERE}\"]\norigins: [\"{ORIGIN}\"]\nmtls: none\njurisdiction: US\n\
          scopes: [\"patient/*.rs\"]\npurposes_of_use: [PATRQT]\npart2: {{basis: patient, redaction: marked}}\n\
          limits: {{requests_per_second: 50, distinct_patients_per_hour: 200}}\n\
          evidence:\n  baa: {{signed: 2026-01-15, expires: 2098-01-15}}\n  \

@@ -17,6 +17,9 @@ use crate::identify::state::ReplayCache;
 /// because working apps are out there.
 const SHORTEST_STATE: usize = 8;
 const STRONG_STATE: usize = 22;
+/// What a client may want asked once more (OpenID Connect Core 1.0 section 3.1.2.1). `none` is not among them: nobody is
+/// signed in here without a page.
+const PROMPTS: [&str; 3] = ["login", "consent", "select_account"];
 /// How long a `state` is remembered as used.
 const STATE_MEMORY: Duration = Duration::hours(1);
 
@@ -37,7 +40,9 @@ pub struct AuthorizeRequest {
     /// Asked of the authentication (OpenID Connect Core 1.0 section 3.1.2.1, RFC 9470 section 4): passed on to who signs in.
     pub acr_values: Option<String>,
     pub max_age: Option<u64>,
-    pub login_again: bool,
+    /// What whoever signs in is to ask once more, of [`PROMPTS`].
+    #[serde(default)]
+    pub prompt: Vec<String>,
 }
 
 impl fmt::Debug for AuthorizeRequest {
@@ -142,8 +147,13 @@ pub async fn read(
         launch: parameters.get("launch").map(str::to_owned),
         acr_values: parameters.get("acr_values").map(str::to_owned),
         max_age: parameters.get("max_age").and_then(|age| age.parse().ok()),
-        login_again: parameters.get("prompt").is_some_and(|prompt| prompt.split(' ').any(|one| one == "login")),
+        prompt: prompts(parameters.get("prompt").unwrap_or_default()),
     })
+}
+
+fn prompts(asked: &str) -> Vec<String> {
+    let asked: Vec<&str> = asked.split(' ').collect();
+    PROMPTS.into_iter().filter(|known| asked.contains(known)).map(str::to_owned).collect()
 }
 
 /// What the request alone can show; gives the PKCE challenge.

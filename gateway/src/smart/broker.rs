@@ -23,7 +23,7 @@ use self::mint::{Grant, Mint};
 use self::patients::{DirectoryUnavailable, Listed, NamedPatients, PatientDirectory};
 use self::provider::{Provider, REFRESHES, User};
 use super::answer::{Answer, ErrorCode, error_page, json_answer, redirect};
-use super::authorize::{self, back_to_client};
+use super::authorize::{self, AuthorizeRequest, back_to_client};
 use super::front::known_error;
 use super::login::{Login, NotThisBrowser, cookie, set_cookie};
 use super::parameters::Parameters;
@@ -99,6 +99,11 @@ impl Broker {
         let (partners, replays) = (&*self.0.info.clients.partners, &*self.0.info.clients.replays);
         let sound = authorize::read(&parameters, partners, replays, &self.0.mint.base_url, request.now).await;
         let login = match sound {
+            // An app that was launched from a chart would take whatever is chosen here for that chart.
+            Ok(AuthorizeRequest { launch: Some(_), redirect_uri, state, .. }) => {
+                let told = [("error", "invalid_request"), ("error_description", "launch: no launch is known here")];
+                return back_to_client(&redirect_uri, &told, Some(&state), &self.0.mint.issuer, &[]);
+            }
             Ok(sound) => Login::start(sound),
             Err(refused) => return refused.answer(&self.0.mint.issuer),
         };

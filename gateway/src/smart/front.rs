@@ -119,8 +119,7 @@ impl Front {
 
     /// The issuer's authorization endpoint with the checked request: nothing of the client's own query is passed on.
     fn issuer_url(&self, mut url: Url, login: &Login) -> Url {
-        let AuthorizeRequest { client_id, scopes, nonce, launch, acr_values, max_age, login_again, .. } =
-            &login.request;
+        let AuthorizeRequest { client_id, scopes, nonce, launch, acr_values, max_age, prompt, .. } = &login.request;
         let mut query = url.query_pairs_mut();
         query
             .append_pair("response_type", "code")
@@ -139,8 +138,8 @@ impl Front {
         if let Some(age) = max_age {
             query.append_pair("max_age", &age.to_string());
         }
-        if *login_again {
-            query.append_pair("prompt", "login");
+        if !prompt.is_empty() {
+            query.append_pair("prompt", &prompt.join(" "));
         }
         drop(query);
         url

@@ -190,6 +190,19 @@ async fn the_consent_page_says_it_in_words_and_cannot_be_framed_or_forged() {
 }
 
 #[tokio::test]
+async fn a_launch_that_nobody_made_here_is_refused_and_a_standalone_one_is_not() {
+    let site = broker();
+    let launched = authorize("public", "launch-012345678901234").with("launch", "from-another-chart");
+    let refused = location(&site.get(AuthEndpoint::Authorize, &launched).await);
+    assert!(refused.as_str().starts_with(REDIRECT), "{refused}");
+    assert_eq!(query(&refused, "error").as_deref(), Some("invalid_request"));
+    assert_eq!(query(&refused, "state").as_deref(), Some("launch-012345678901234"));
+    assert_eq!(query(&refused, "code"), None);
+    let alone = location(&site.get(AuthEndpoint::Authorize, &authorize("public", "alone-0123456789012345")).await);
+    assert!(alone.as_str().starts_with(PROVIDER), "{alone}");
+}
+
+#[tokio::test]
 async fn the_user_s_choice_cuts_the_scopes() {
     let site = broker();
     let page = to_consent(&site, &authorize("public", "choice-012345678901234"), |_| ()).await;

@@ -52,6 +52,42 @@ fn every_test_that_the_page_names_exists() {
     assert!(named > 70, "{named}");
 }
 
+/// The rows about Inferno's checks: the check's own name, and what is said of it.
+fn checks() -> Vec<(String, String)> {
+    let page = std::fs::read_to_string(root().join("docs/smart-conformance.md")).unwrap();
+    let cells = page.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |")?.split_once("` | "));
+    cells.map(|(check, shown)| (check.to_owned(), shown.to_owned())).collect()
+}
+
+#[test]
+fn every_check_of_inferno_that_the_page_lists_is_made_and_every_one_made_is_listed() {
+    let text = std::fs::read_to_string(root().join("tests/peers/inferno.rs")).unwrap();
+    let mut all = String::new();
+    for member in ["gateway", "tests"] {
+        sources(&root().join(member), &mut all);
+    }
+    let mut listed = BTreeSet::new();
+    for (check, shown) in checks() {
+        assert!(listed.insert(check.clone()), "{check} has two rows");
+        if shown.starts_with("Not") {
+            continue;
+        }
+        let tests: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "{check} names no test");
+        for name in &tests {
+            assert!(all.contains(&format!("fn {name}(")), "{check} names {name}, which does not exist");
+        }
+        let here = tests.iter().any(|name| text.contains(&format!("fn {name}(")));
+        assert!(!here || text.contains(&format!("\"{check}\"")), "{check} is not made");
+    }
+    assert!(listed.len() >= 45, "{}", listed.len());
+    let named = text.split('"').skip(1).step_by(2);
+    let made = named.filter(|text| ["smart_", "well_known_", "g10_"].iter().any(|start| text.starts_with(start)));
+    for check in made {
+        assert!(listed.contains(check), "{check} is made and not listed");
+    }
+}
+
 #[test]
 fn every_server_requirement_has_one_row() {
     let shared = std::env::var("FHIRWALL_SHARED")

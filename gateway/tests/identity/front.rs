@@ -127,6 +127,30 @@ async fn authorization_requests_that_are_not_sound_are_refused() {
 }
 
 #[tokio::test]
+async fn what_the_app_wants_asked_once_more_and_its_launch_reach_the_issuer() {
+    let site = front();
+    for (at, (prompt, passed)) in [
+        ("consent", Some("consent")),
+        ("login consent", Some("login consent")),
+        ("select_account", Some("select_account")),
+        ("none", None),
+        ("create https://evil.example", None),
+        ("", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let call = authorize("public", &format!("prompt-0123456789012-{at}")).with("prompt", prompt);
+        let there = location(&site.get(AuthEndpoint::Authorize, &call).await);
+        assert_eq!(query(&there, "prompt").as_deref(), passed, "{prompt}");
+        assert_eq!(query(&there, "launch"), None);
+    }
+    let launched = authorize("public", "launched-0123456789012").with("launch", "from-a-chart");
+    let there = location(&site.get(AuthEndpoint::Authorize, &launched).await);
+    assert_eq!(query(&there, "launch").as_deref(), Some("from-a-chart"));
+}
+
+#[tokio::test]
 async fn a_state_counts_once_and_a_suspended_app_not_at_all() {
     let site = front();
     let first = location(&site.get(AuthEndpoint::Authorize, &authorize("public", "the-very-same-state-0123")).await);

@@ -158,7 +158,7 @@ impl Provider {
         if let Some(age) = asked.max_age {
             request = request.set_max_age(std::time::Duration::from_secs(age));
         }
-        if asked.login_again {
+        if asked.prompt.iter().any(|one| one == "login") {
             request = request.add_prompt(CoreAuthPrompt::Login);
         }
         Ok(request.url().0.into())
