@@ -76,16 +76,33 @@ const CASES: &[Case] = &[
         "/Patient/amara-osei/Observation?code=85354-9",
         &["GET /Observation?code=85354-9&patient=Patient/amara-osei"],
     ),
+    get(4, "/Patient/amara-osei/$everything", 403).under("patient/Observation.rs"),
+    get(4, "/Patient/bruno-vale/$everything", 403),
+    heard(4, "/Patient/amara-osei/$everything", &["GET /Patient/amara-osei/$everything?"]),
+    heard(
+        5,
+        "/Patient?_id=amara-osei&_revinclude=Observation:subject",
+        &["GET /Patient?_id=amara-osei&_revinclude=Observation:subject"],
+    ),
     get(5, "/Patient?_id=amara-osei&_revinclude=Observation:subject", 403).under("patient/Patient.rs"),
     get(5, "/Patient?_id=amara-osei&_revinclude:iterate=Observation:subject", 403).under("patient/Patient.rs"),
     get(5, "/Patient?_id=amara-osei&_revinclude:recurse=Observation:subject", 400),
     get(5, "/Patient?_id=amara-osei&_revinclude=*:*", 400),
     get(6, "/Coverage?patient=amara-osei&_include=Coverage:patient", 403).under("patient/Coverage.rs"),
     get(6, "/Observation?patient=amara-osei&_include=*", 400),
+    get(6, "/Observation?patient=amara-osei&_include:iterate=Patient:organization", 403)
+        .under("patient/Observation.rs"),
+    // It may bring several types: each row is judged (see `row_6_…`).
+    heard(
+        6,
+        "/Coverage?patient=amara-osei&_include=Coverage:subscriber",
+        &["GET /Coverage?patient=amara-osei&_include=Coverage:subscriber&patient=Patient/amara-osei"],
+    ),
     get(7, "/Patient?_has:Observation:subject:code=HIV", 403).under("patient/Patient.rs"),
     get(7, "/Patient?_has:Observation:subject:code=HIV", 403),
     get(7, "/Patient?_has:Observation:patient:_has:AuditEvent:entity:agent=x", 403),
     get(7, "/Patient/_search", 403).posted("_has:Observation:subject:code=HIV"),
+    get(7, "/Patient/_search", 403).posted("_has:Observation:patient:_has:AuditEvent:entity:agent=x"),
     heard(7, "/Patient?_id=amara-osei", &["GET /Patient?_id=amara-osei"]),
     get(8, "/Patient?_id=amara-osei&general-practitioner.name=x", 403).under("patient/Patient.rs"),
     get(8, "/Observation?patient.name=Al", 403),
@@ -106,6 +123,7 @@ const CASES: &[Case] = &[
     get(10, "/Observation?patient=amara-osei&_total=accurate", 400),
     get(10, "/Observation?patient=amara-osei&_summary=count", 400),
     get(10, "/Observation?patient=amara-osei&_count=0", 400),
+    get(10, "/Observation/_search", 400).posted("patient=amara-osei&_summary=count"),
     get(10, "/Observation?patient=amara-osei&_sort=_score", 403),
     heard(
         10,
@@ -115,6 +133,11 @@ const CASES: &[Case] = &[
     heard(
         11,
         "/Observation?patient=amara-osei&_elements=code&_summary=data",
+        &["GET /Observation?patient=amara-osei&patient=Patient/amara-osei"],
+    ),
+    heard(
+        11,
+        "/Observation?patient=amara-osei&_summary=text",
         &["GET /Observation?patient=amara-osei&patient=Patient/amara-osei"],
     ),
     get(11, "/Observation?patient=amara-osei&_fields=code", 400),
@@ -128,6 +151,12 @@ const CASES: &[Case] = &[
     get(20, "/Observation/amara-tobacco/$meta", 403),
     get(19, "/Observation/amara-tobacco/$meta-add", 403),
     get(19, "/Observation/amara-tobacco/$meta-delete", 403),
+    get(20, "/Observation/$meta", 403),
+    heard(
+        20,
+        "/Observation/$lastn?patient=amara-osei&max=1",
+        &["GET /Observation/$lastn?patient=amara-osei&max=1&patient=Patient/amara-osei"],
+    ),
     get(20, "/$convert", 403),
     get(20, "/Patient/$member-match", 403),
     get(20, "/Composition/amara-summary/$document", 403),
@@ -246,6 +275,45 @@ async fn row_6_an_include_that_reaches_another_patient_brings_nothing() {
     let reply = stage.ask(&get(6, asked, 200)).await;
     assert_eq!(rows(&reply, "match"), ["Observation/amara-by-bruno"]);
     assert_eq!(rows(&reply, "include"), ["Patient/amara-osei", "Practitioner/ines-okafor"]);
+    // Whatever an EHR thinks that such an include brings: another's row is not among it.
+    let base = stage.neighbours().ehr.base_url();
+    let row = |resource: Value, mode: &str| {
+        let url = format!("{base}/{}/{}", resource["resourceType"].as_str().unwrap(), resource["id"].as_str().unwrap());
+        json!({"fullUrl": url, "resource": resource, "search": {"mode": mode}})
+    };
+    let named = |id: &str| json!({"reference": format!("Patient/{id}")});
+    for (below, found) in [
+        (
+            "/Coverage?patient=amara-osei&_include=Coverage:subscriber",
+            json!({"resourceType": "Coverage", "id": "c", "status": "active", "beneficiary": named("amara-osei"),
+                "subscriber": named("bruno-vale"), "payor": [{"reference": "Organization/harbor-house"}]}),
+        ),
+        (
+            "/Observation?patient=amara-osei&_include=Observation:focus",
+            json!({"resourceType": "Observation", "id": "c", "status": "final", "code": {"text": "weight"},
+                "subject": named("amara-osei"), "focus": [named("bruno-vale")]}),
+        ),
+        (
+            "/Patient?_id=amara-osei&_include:iterate=Patient:link",
+            json!({"resourceType": "Patient", "id": "amara-osei",
+                "link": [{"other": named("bruno-vale"), "type": "seealso"}]}),
+        ),
+    ] {
+        let kind = found["resourceType"].as_str().unwrap().to_owned();
+        let own = format!("{kind}/{}", found["id"].as_str().unwrap());
+        let bruno = stage.neighbours().ehr.resource("Patient", "bruno-vale").unwrap();
+        let amara = stage.neighbours().ehr.resource("Patient", "amara-osei").unwrap();
+        let mut entries = vec![row(found, "match"), row(bruno, "include")];
+        if kind != "Patient" {
+            entries.push(row(amara, "include"));
+        }
+        let page = json!({"resourceType": "Bundle", "type": "searchset", "entry": entries});
+        stage.neighbours().ehr.misbehave(Some(&kind), Misbehaviour::Body(page.to_string().into_bytes()));
+        let reply = stage.ask(&get(6, below, 200)).await;
+        assert_eq!(rows(&reply, "match"), [own], "{below}");
+        assert!(!rows(&reply, "include").contains(&"Patient/bruno-vale".to_owned()), "{below}: {}", reply.text());
+        stage.neighbours().ehr.behave();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

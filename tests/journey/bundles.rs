@@ -264,11 +264,116 @@ async fn what_is_no_batch_or_transaction_is_refused_and_the_ehr_hears_nothing() 
         let reply = stage.post(app, &app.token, &bundle(kind, std::slice::from_ref(&read))).await;
         assert_eq!(reply.status, 400, "{kind}: {}", reply.text());
     }
-    let many = vec![read.clone(); 501];
-    let reply = stage.research_batch(&many).await;
-    assert_eq!(reply.status, 400, "{}", reply.text());
     assert_eq!(stage.asked(), Vec::<String>::new());
     let few = stage.research_batch(&[read]).await;
     assert_eq!(few.status, 200);
     assert_eq!(few.json()["entry"][0]["resource"]["id"], "dov-hart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_has_as_many_entries_as_the_configuration_says() {
+    let read = entry("GET", "Patient/dov-hart");
+    let stage = Stage::with(|config| format!("{config}limits: {{bundle_entries: 3}}\n")).await;
+    let app = &stage.neighbours().research;
+    stage.asked();
+    for kind in ["batch", "transaction"] {
+        let reply = stage.post(app, &app.token, &bundle(kind, &vec![read.clone(); 4])).await;
+        assert_eq!(reply.status, 413, "{kind}: {}", reply.text());
+        assert_eq!(stage.asked(), Vec::<String>::new(), "{kind}");
+        let reply = stage.post(app, &app.token, &bundle(kind, &vec![read.clone(); 3])).await;
+        assert_eq!(reply.status, 200, "{kind}: {}", reply.text());
+        assert!(!stage.asked().is_empty(), "{kind}");
+    }
+    // Where it says nothing, a Bundle may be long.
+    let stage = Stage::roomy().await;
+    let reply = stage.research_batch(&vec![entry("GET", "Encounter/amara-visit"); 600]).await;
+    assert_eq!(reply.json()["entry"].as_array().map(Vec::len), Some(600), "{}", reply.status);
+}
+
+/// Every kind of entry that names one Observation: what reads it, and what changes it.
+fn about(id: &str) -> (Vec<Value>, Vec<Value>) {
+    let resource = json!({
+        "resourceType": "Observation", "id": id, "status": "final", "code": {"text": "weight"},
+        "subject": {"reference": "Patient/dov-hart"},
+    });
+    let mut created = with("POST", "Observation", &resource);
+    created["resource"].as_object_mut().unwrap().remove("id");
+    created["request"]["ifNoneExist"] = json!(format!("_id={id}"));
+    let reads = vec![
+        entry("GET", &format!("Observation/{id}")),
+        entry("GET", &format!("Observation/{id}/_history/1")),
+        entry("GET", &format!("Observation/{id}/_history")),
+        entry("GET", &format!("Observation?_id={id}")),
+        entry("GET", &format!("Observation?patient=bruno-vale&_id={id}")),
+    ];
+    let writes = vec![
+        with("PUT", &format!("Observation/{id}"), &resource),
+        with("PUT", &format!("Observation?_id={id}"), &resource),
+        entry("DELETE", &format!("Observation/{id}")),
+        entry("DELETE", &format!("Observation?_id={id}")),
+        created,
+    ];
+    (reads, writes)
+}
+
+/// An answer of these ids and decisions, without them: what is left must not tell one record from another.
+fn unnamed(reply: &Reply, id: &str) -> Value {
+    fn forget(value: &mut Value) {
+        match value {
+            Value::Object(members) => {
+                for name in ["diagnostics", "lastUpdated", "location", "id", "etag"] {
+                    if let Some(member) = members.get_mut(name) {
+                        *member = json!("?");
+                    }
+                }
+                members.values_mut().for_each(forget);
+            }
+            Value::Array(items) => items.iter_mut().for_each(forget),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let mut body: Value = serde_json::from_str(&reply.text().replace(id, "ID")).unwrap();
+    forget(&mut body);
+    let headers: Vec<&str> = reply.headers.keys().map(http::HeaderName::as_str).collect();
+    json!([reply.status.as_u16(), headers, body])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_hidden_in_a_bundle_looks_like_what_is_missing() {
+    let stage = Stage::roomy().await;
+    let (hidden, missing, shown) = ("bruno-drug-screen", "bruno-drug-screet", "bruno-blood-pressure-1");
+    let (research, treatment) = (&stage.neighbours().research, &stage.neighbours().treatment);
+    let writing = stage.writing_token();
+    let statuses = |reply: &Reply| -> Vec<String> {
+        reply.json()["entry"].as_array().unwrap().iter().map(|answer| said(answer).0).collect()
+    };
+    // Who is told nothing, by every way to read; and who writes, by every way to change.
+    let silent =
+        async |kind: &str, entries: &[Value]| stage.post(research, &research.token, &bundle(kind, entries)).await;
+    let marked = async |kind: &str, entries: &[Value]| stage.post(treatment, &writing, &bundle(kind, entries)).await;
+    let (one, other) = (silent("batch", &about(hidden).0).await, silent("batch", &about(missing).0).await);
+    assert_eq!(unnamed(&one, hidden), unnamed(&other, missing));
+    assert_eq!(statuses(&one), ["404", "403", "403", "200", "200"], "no versions for who is told nothing");
+    assert_eq!(statuses(&silent("batch", &about(shown).0).await), ["200", "403", "403", "200", "200"]);
+    let versions = |id: &str| about(id).0[..3].to_vec();
+    let (one, other) = (marked("batch", &versions(hidden)).await, marked("batch", &versions(missing)).await);
+    assert_eq!(unnamed(&one, hidden), unnamed(&other, missing));
+    assert_eq!(statuses(&one), ["404"; 3]);
+    assert_eq!(statuses(&marked("batch", &versions(shown)).await), ["200"; 3]);
+    stage.asked();
+    let (one, other) = (marked("batch", &about(hidden).1).await, marked("batch", &about(missing).1).await);
+    assert_eq!(unnamed(&one, hidden), unnamed(&other, missing));
+    assert_eq!(statuses(&one), ["404", "404", "404", "404", "201"]);
+    let writes: Vec<String> = stage.asked().into_iter().filter(|asked| !asked.starts_with("GET")).collect();
+    assert_eq!(writes, ["POST /fhir/Observation", "POST /fhir/Observation"], "nothing of his was touched");
+    for (one, other) in about(hidden).0.into_iter().zip(about(missing).0) {
+        let (one_said, other_said) =
+            (silent("transaction", std::slice::from_ref(&one)).await, silent("transaction", &[other]).await);
+        assert_eq!(unnamed(&one_said, hidden), unnamed(&other_said, missing), "{one}");
+    }
+    for (one, other) in about(hidden).1.into_iter().zip(about(missing).1) {
+        let (one_said, other_said) =
+            (marked("transaction", std::slice::from_ref(&one)).await, marked("transaction", &[other]).await);
+        assert_eq!(unnamed(&one_said, hidden), unnamed(&other_said, missing), "{one}");
+    }
 }

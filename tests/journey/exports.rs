@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::Stage;
 use crate::bundles::{bundle, entry};
+use crate::search::replace;
 
 const TYPES: &str = "_type=Patient,Condition,Observation,List";
 
@@ -142,6 +143,86 @@ async fn a_job_and_its_files_are_their_owners_alone() {
     assert_eq!(stage.asked(), Vec::<String>::new());
     assert_eq!(stage.of_research(Method::GET, &file).await.status, 200);
     assert_eq!(stage.of_research(Method::GET, &job).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_backend_service_has_its_own_jobs_and_reaches_no_others() {
+    let stage = Stage::set_on(|neighbours| {
+        crate::search::unhurried(neighbours);
+        let file = neighbours.dir().join("partners/recovery-path.yaml");
+        replace(&file, "type: confidential-asymmetric", "type: backend-service");
+        replace(&file, "redirect_uris: [\"https://recovery-path.example/callback\"]", "redirect_uris: []");
+        replace(&file, "\"user/*.rs\"", "\"system/*.rs\"");
+    })
+    .await;
+    let (job, manifest) = stage.exported("/$export?_type=Patient").await;
+    let file = stage.file_of(&manifest, "Patient");
+    let other = &stage.neighbours().treatment;
+    let mut grant = stage.neighbours().grant(other);
+    (grant.scope, grant.fhir_user) = ("system/*.rs".to_owned(), None);
+    let token = stage.neighbours().issuer.mint(&grant).unwrap();
+    let authorization = format!("Bearer {token}");
+    let headers = [("authorization", authorization.as_str())];
+    let missing = format!("{}/_export/{}", stage.neighbours().base_url(), "A".repeat(80));
+    stage.asked();
+    for (method, url) in [(Method::GET, &job), (Method::DELETE, &job), (Method::GET, &file)] {
+        let ask = async |url: &str| other.client.send(method.clone(), url, &headers, Vec::new()).await.unwrap();
+        let (others, none) = (ask(url).await, ask(&missing).await);
+        let said = |reply: &Reply| reply.text().replace(reply.header("x-request-id"), "ID");
+        assert_eq!(others.status, 404, "{method} {url}: {}", others.text());
+        assert_eq!((none.status, said(&none)), (others.status, said(&others)), "{method} {url}");
+    }
+    assert_eq!(stage.asked(), Vec::<String>::new());
+    let own = stage.kick_off_as(other, &token, "/$export?_type=Patient", "respond-async").await;
+    assert_eq!(own.status, 202, "{}", own.text());
+    let own = own.header("content-location").to_owned();
+    assert_eq!(other.client.send(Method::GET, &own, &headers, Vec::new()).await.unwrap().status, 202);
+    assert_eq!(stage.of_research(Method::GET, &own).await.status, 404, "nor the other way round");
+    assert_eq!(stage.of_research(Method::GET, &file).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_members_of_a_group_are_exported_to_who_may_read_the_group() {
+    let stage = Stage::set_on(|neighbours| {
+        crate::search::unhurried(neighbours);
+        let file = neighbours.dir().join("partners/cohort-lens.yaml");
+        replace(&file, "\"system/List.rs\"", "\"system/List.rs\", \"system/Group.rs\"");
+    })
+    .await;
+    let ehr = &stage.neighbours().ehr;
+    let group = |id: &str, meta: Value| {
+        json!({
+            "resourceType": "Group", "id": id, "type": "person", "actual": true, "meta": meta,
+            "member": [{"entity": {"reference": "Patient/dov-hart"}}],
+        })
+    };
+    ehr.put(group("open", json!({})));
+    ehr.put(group("closed", json!({"security": [{"system": crate::search::ACT_CODE, "code": "42CFRPart2"}]})));
+    let app = &stage.neighbours().research;
+    let mut grant = stage.neighbours().grant(app);
+    grant.scope = format!("{} system/Group.rs", grant.scope);
+    let token = stage.neighbours().issuer.mint(&grant).unwrap();
+    let ask = async |id: &str| {
+        let below = format!("/Group/{id}/$export?_type=Patient");
+        stage.kick_off_as(app, &token, &below, "respond-async").await
+    };
+    stage.asked();
+    let started = ask("open").await;
+    assert_eq!(started.status, 202, "{}", started.text());
+    assert_eq!(stage.asked(), ["GET /fhir/Group/open", "GET /fhir/Group/open/$export"]);
+    let job = started.header("content-location").to_owned();
+    let authorization = format!("Bearer {token}");
+    let headers = [("authorization", authorization.as_str())];
+    for status in [202, 200] {
+        assert_eq!(app.client.send(Method::GET, &job, &headers, Vec::new()).await.unwrap().status, status);
+    }
+    stage.asked();
+    let (hidden, missing) = (ask("closed").await, ask("none").await);
+    let said = |reply: &Reply| reply.text().replace(reply.header("x-request-id"), "ID");
+    assert_eq!((hidden.status, said(&hidden)), (missing.status, said(&missing)));
+    assert_eq!(hidden.status, 404);
+    assert_eq!(stage.asked(), ["GET /fhir/Group/closed", "GET /fhir/Group/none"], "no job was started");
+    assert_eq!(stage.kick_off("/Group/open/$export?_type=Patient").await.status, 403, "without the group's scope");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -99,3 +99,62 @@ async fn what_may_be_hidden_or_missing_leaves_on_the_schedule() {
         assert!(asked.elapsed() >= floor * 3, "search, consents and create");
     }
 }
+
+/// Status, headers and body of an answer, without what names this request or this record.
+fn told(reply: &fhirwall::demo::client::Reply, id: &str) -> serde_json::Value {
+    let own = ["x-request-id", "date", "location", "content-length"];
+    let headers: Vec<String> = reply
+        .headers
+        .iter()
+        .map(|(name, value)| match own.contains(&name.as_str()) {
+            true => name.as_str().to_owned(),
+            false => format!("{name}: {}", value.to_str().unwrap()),
+        })
+        .collect();
+    let mut body = reply.json();
+    for (member, at) in [("id", ""), ("lastUpdated", "/meta"), ("diagnostics", "/issue/0")] {
+        if let Some(named) = body.pointer_mut(at).and_then(|value| value.get_mut(member)) {
+            *named = serde_json::json!("?");
+        }
+    }
+    let body = body.to_string().replace(id, "ID");
+    serde_json::json!([reply.status.as_u16(), headers, body.len(), body])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hidden_and_missing_have_one_status_the_same_headers_and_one_shape() {
+    let stage = Stage::set().await;
+    let (hidden, missing, shown) = ("bruno-opioid-use", "bruno-opioid-non", "bruno-hypertension");
+    let app = &stage.neighbours().treatment;
+    let url = |below: &str, id: &str| below.replace("ID", id);
+    let treatment = async |below: &str, id: &str| stage.treatment(&url(below, id)).await;
+    let research = async |below: &str, id: &str| stage.research(&url(below, id)).await;
+    for below in ["/Condition/ID", "/Condition/ID/_history/1", "/Condition/ID/_history"] {
+        let (one, other) = (treatment(below, hidden).await, treatment(below, missing).await);
+        assert_eq!(told(&one, hidden), told(&other, missing), "{below}");
+        assert_eq!(one.status, 404, "{below}");
+        assert_eq!(treatment(below, shown).await.status, 200, "{below}");
+    }
+    for below in ["/Condition/ID", "/Condition?_id=ID", "/Condition?patient=bruno-vale&_id=ID"] {
+        let (one, other) = (research(below, hidden).await, research(below, missing).await);
+        assert_eq!(told(&one, hidden), told(&other, missing), "{below}");
+        assert_ne!(told(&research(below, shown).await, shown), told(&other, missing), "{below}");
+    }
+    let mut grant = stage.neighbours().grant(app);
+    grant.scope = "user/*.rs user/Condition.cud".to_owned();
+    let authorization = format!("Bearer {}", stage.neighbours().issuer.mint(&grant).unwrap());
+    let body = r#"{"resourceType":"Condition","code":{"text":"sprain"},"subject":{"reference":"Patient/dov-hart"}}"#;
+    let create = async |id: &str| {
+        let condition = format!("_id={id}");
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/fhir+json"),
+            ("if-none-exist", condition.as_str()),
+        ];
+        app.client.send(http::Method::POST, &stage.url("/Condition"), &headers, body).await.unwrap()
+    };
+    let (one, other) = (create(hidden).await, create(missing).await);
+    assert_eq!((one.status.as_u16(), other.status.as_u16()), (201, 201));
+    assert_eq!(told(&one, "-"), told(&other, "-"));
+    assert_eq!(create(shown).await.status, 200, "what may be seen is there");
+}

@@ -23,6 +23,7 @@ mod exports;
 mod hidden;
 mod history;
 mod hostile;
+mod instances;
 mod kit;
 mod observe;
 mod operations;

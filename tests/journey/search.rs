@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::Stage;
 
 pub(crate) const ACT_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
-const INLINE_LABEL: &str = "http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label";
+pub(crate) const INLINE_LABEL: &str =
+    "http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label";
 
 /// A configuration in which no caller meets a rate limit.
 pub(crate) fn unhurried(neighbours: &Neighbours) {
@@ -236,9 +237,12 @@ async fn a_row_that_matched_by_a_hidden_element_is_not_shown() {
     let absent = stage.research("/Condition?patient=dov-hart&category=there-is-none").await;
     assert_eq!(same_but_names(&hidden), same_but_names(&absent));
     assert_eq!(stage.queries().len(), 2, "the EHR was asked, and found it once");
-    // An order by it would tell as much.
+    // An order by it would tell as much: then the row is absent too.
     let hart = rows(&stage.research("/Condition?patient=dov-hart").await, "match");
     assert!(hart.contains(&row[0].to_owned()));
+    let ordered = rows(&stage.research("/Condition?patient=dov-hart&_sort=category").await, "match");
+    assert!(!ordered.contains(&row[0].to_owned()), "{ordered:?}");
+    assert!(!ordered.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
