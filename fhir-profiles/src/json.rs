@@ -13,6 +13,12 @@ const MAX_DEPTH: u16 = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ambiguous(());
 
+impl Ambiguous {
+    pub(crate) const fn new() -> Self {
+        Self(())
+    }
+}
+
 impl fmt::Display for Ambiguous {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("not JSON with exactly one reading")

@@ -20,3 +20,4 @@ pub mod preserve;
 pub mod reference;
 pub mod search;
 pub mod stated;
+pub mod written;

@@ -106,10 +106,11 @@ impl Journey<'_> {
 }
 
 /// Cuts what is shown to what the client wants of it: `_elements`, `_summary`.
-pub(super) fn presented(interaction: &Interaction, body: Vec<u8>) -> Result<Bytes, Refusal> {
-    let Some(wanted) = interaction.presentation() else { return Ok(Bytes::from(body)) };
+pub(super) fn presented(interaction: &Interaction, body: impl Into<Bytes>) -> Result<Bytes, Refusal> {
+    let body = body.into();
+    let Some(wanted) = interaction.presentation() else { return Ok(body) };
     match fhir_profiles::present::present(&body, wanted) {
-        Ok(None) => Ok(Bytes::from(body)),
+        Ok(None) => Ok(body),
         Ok(Some(cut)) => Ok(Bytes::from(cut)),
         Err(_) => Err(Refusal::from(Reason::UpstreamUnintelligible)),
     }

@@ -6,12 +6,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use fhir_profiles::interaction::Interaction;
-use fhir_profiles::json;
 use fhir_profiles::operation::Operation;
 use fhirwall_policy::reason::Reason;
 use fhirwall_policy::subject::Subject;
-use serde_json::value::RawValue;
 
 use super::read::{check_status, presented};
 use super::{Journey, Outcome, failure, page, pushdown, served};
@@ -72,12 +71,12 @@ pub(super) const fn asked(interaction: &Interaction) -> Option<Asked<'_>> {
 /// A page of the client, as far as it is filled.
 #[derive(Default)]
 struct Filled {
-    envelope: Vec<(String, Box<RawValue>)>,
-    matches: Vec<Box<RawValue>>,
-    includes: Vec<Box<RawValue>>,
-    outcomes: Vec<Box<RawValue>>,
+    envelope: Vec<(String, Bytes)>,
+    matches: Vec<Bytes>,
+    includes: Vec<Bytes>,
+    outcomes: Vec<Bytes>,
     /// The one page of the EHR that is the client's as it stands.
-    intact: Option<Vec<u8>>,
+    intact: Option<Bytes>,
     account: Account,
     pages: u32,
 }
@@ -186,21 +185,20 @@ impl Filled {
         }
         self.account = std::mem::take(&mut self.account).and(page.account);
         self.matches.extend(page.matches);
-        let new = |known: &[Box<RawValue>], one: &RawValue| !known.iter().any(|known| known.get() == one.get());
         for one in page.includes {
-            if new(&self.includes, &one) {
+            if !self.includes.contains(&one) {
                 self.includes.push(one);
             }
         }
         for one in page.outcomes {
-            if new(&self.outcomes, &one) {
+            if !self.outcomes.contains(&one) {
                 self.outcomes.push(one);
             }
         }
     }
 
     /// The client's page, with its own links.
-    fn written(self, link: impl Fn(&str) -> Option<String>) -> (Vec<u8>, Account) {
+    fn written(self, link: impl Fn(&str) -> Option<String>) -> (Bytes, Account) {
         if let Some(intact) = self.intact {
             return (intact, self.account);
         }
@@ -208,19 +206,35 @@ impl Filled {
             .iter()
             .filter_map(|relation| Some(serde_json::json!({"relation": relation, "url": link(relation)?}).to_string()))
             .collect();
-        let links = format!("[{}]", links.join(","));
-        let entries: Vec<&str> =
-            self.matches.iter().chain(&self.includes).chain(&self.outcomes).map(|entry| entry.get()).collect();
-        let entries = format!("[{}]", entries.join(","));
-        let own = [("link", links.as_str()), ("entry", entries.as_str())];
-        let members = self
-            .envelope
-            .iter()
-            .map(|(name, text)| (name.as_str(), text.get()))
-            // A total would count what is not on this page.
-            .filter(|(name, _)| !matches!(*name, "link" | "entry" | "total"))
-            // R4: an array is never empty.
-            .chain(own.into_iter().filter(|(_, text)| *text != "[]"));
-        (json::object(members).into_bytes(), self.account)
+        let entries = [&self.matches, &self.includes, &self.outcomes];
+        let texts = self.envelope.iter().map(|(_, text)| text).chain(entries.into_iter().flatten());
+        let length: usize = texts.map(|text| text.len().saturating_add(16)).sum();
+        let mut page = Vec::with_capacity(length.saturating_add(1024));
+        // A total would count what is not on this page.
+        for (name, text) in
+            self.envelope.iter().filter(|(name, _)| !matches!(name.as_str(), "link" | "entry" | "total"))
+        {
+            member(&mut page, name, &[&**text]);
+        }
+        let links: Vec<&[u8]> = links.iter().map(String::as_bytes).collect();
+        let entries: Vec<&[u8]> = entries.into_iter().flatten().map(|entry| &**entry).collect();
+        for (name, items) in [("link", links), ("entry", entries)] {
+            // R4 json.html: an array is never empty.
+            if !items.is_empty() {
+                member(&mut page, name, &[b"[", &items.join(&b","[..]), b"]"]);
+            }
+        }
+        page.extend_from_slice(if page.is_empty() { b"{}" } else { b"}" });
+        (Bytes::from(page), self.account)
+    }
+}
+
+/// Writes a member of an object, its value in pieces.
+fn member(page: &mut Vec<u8>, name: &str, value: &[&[u8]]) {
+    page.push(if page.is_empty() { b'{' } else { b',' });
+    page.extend_from_slice(serde_json::Value::from(name).to_string().as_bytes());
+    page.push(b':');
+    for piece in value {
+        page.extend_from_slice(piece);
     }
 }

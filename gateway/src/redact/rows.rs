@@ -1,17 +1,19 @@
 //! A page of rows: what may be seen of one page of the EHR, and how far the client's own page has come with it.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 
+use bytes::Bytes;
 use fhir_profiles::engine::{
-    BundleType, Document, Level, Place, RedactError, Redacted, ResourceFacts, SearchMode, Totals,
+    BundleType, Document, Judge as _, Level, Place, RedactError, Redacted, ResourceFacts, SearchMode, Totals, Verdict,
 };
 use fhir_profiles::ids::{InstanceId, ResourceType};
 use fhir_profiles::json;
 use fhir_profiles::search::{AnswerRow, Query};
+use fhir_profiles::written::parts;
 use fhirwall_policy::partner::Redaction;
 use fhirwall_policy::reason::Reason;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::{Account, Judged, Stage, account};
 use crate::decide::Verdicts;
@@ -42,13 +44,13 @@ pub struct Window {
 #[derive(Debug)]
 pub struct Rows {
     /// The redacted page as it stands, if all that is shown of it is this page's.
-    pub intact: Option<Vec<u8>>,
-    /// Members of the Bundle beside its entries.
-    pub envelope: Vec<(String, Box<RawValue>)>,
+    pub intact: Option<Bytes>,
+    /// Members of the Bundle beside its entries: name and text.
+    pub envelope: Vec<(String, Bytes)>,
     /// Entries that match, and those that were included for them.
-    pub matches: Vec<Box<RawValue>>,
-    pub includes: Vec<Box<RawValue>>,
-    pub outcomes: Vec<Box<RawValue>>,
+    pub matches: Vec<Bytes>,
+    pub includes: Vec<Bytes>,
+    pub outcomes: Vec<Bytes>,
     pub account: Account,
     /// How many of the EHR's matching rows have been passed, withheld ones included.
     pub passed: usize,
@@ -81,6 +83,11 @@ impl Asked<'_> {
         };
         is_row(facts) && !included && asked
     }
+}
+
+/// The server's own message, which may stay whatever is said of it.
+fn envelope_only(facts: &ResourceFacts) -> bool {
+    facts.kind == ResourceType::OPERATION_OUTCOME
 }
 
 fn is_row(facts: &ResourceFacts) -> bool {
@@ -126,7 +133,7 @@ impl Stage<'_> {
         let passed = page.cut(window);
         let bases: Vec<&str> = self.endpoint.facts.bases.iter().map(String::as_str).collect();
         if page.is_cut || !redacted.removals.is_empty() {
-            page.drop_unaccounted(asked.query, &bases);
+            page.drop_unaccounted(&redacted.body, asked.query, &bases);
         }
         let mut account = account(document, verdicts, &redacted.removals, &bases);
         account.disclose(document, &page.disclosed(document, &redacted), &bases);
@@ -134,15 +141,18 @@ impl Stage<'_> {
         let silent = self.permit.redaction() == Redaction::Silent;
         let intact = !silent && !page.is_cut && page.rows.iter().all(|row| row.kept);
         let Page { envelope, rows, .. } = page;
+        let body = Bytes::from(redacted.body);
         let (mut matches, mut includes, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows.into_iter().filter(|row| row.kept) {
+            let entry = body.slice(row.entry);
             match row.role {
-                Role::Match { .. } => matches.push(row.entry),
-                Role::Include => includes.push(row.entry),
-                Role::Outcome => outcomes.push(row.entry),
+                Role::Match { .. } => matches.push(entry),
+                Role::Include => includes.push(entry),
+                Role::Outcome => outcomes.push(entry),
             }
         }
-        let intact = intact.then_some(redacted.body);
+        let envelope = envelope.into_iter().map(|(name, text)| (name, body.slice(text))).collect();
+        let intact = intact.then_some(body);
         Ok(Rows { intact, envelope, matches, includes, outcomes, account, passed })
     }
 
@@ -159,7 +169,12 @@ impl Stage<'_> {
         let whole = window.whole && self.permit.redaction() == Redaction::Marked;
         let counted = u64::try_from(document.resources().iter().filter(|facts| asked.is_match(facts)).count()).ok();
         let bases: Vec<&str> = self.endpoint.facts.bases.iter().map(String::as_str).collect();
-        let mut totals = if whole && document.total() == counted { Totals::Keep } else { Totals::Remove };
+        // With a row withheld, a total would be written only to be taken out.
+        let withheld = |(facts, at): (&ResourceFacts, u32)| {
+            asked.is_match(facts) && !envelope_only(facts) && verdicts.resource(at, facts) != Verdict::Show
+        };
+        let complete = whole && !document.resources().iter().zip(0u32..).any(withheld);
+        let mut totals = if complete && document.total() == counted { Totals::Keep } else { Totals::Remove };
         loop {
             let redacted = match self.redact(document, verdicts, totals) {
                 Ok(redacted) => redacted,
@@ -208,15 +223,15 @@ fn oracles(document: &Document<'_>, redacted: &Redacted, asked: &Asked<'_>, base
     }
     let rows = Page::read(document, redacted, asked).map(|page| page.rows).unwrap_or_default();
     let rests = |resource: u32, removed: &[&str]| {
-        let row = rows.iter().find(|row| row.resource == Some(resource)).and_then(Row::read);
+        let row = rows.iter().find(|row| row.resource == Some(resource)).and_then(|row| row.read(&redacted.body));
         row.is_none_or(|(instance, body)| asked.query.rested_on(instance.kind, removed, &body, bases))
     };
     removed.into_iter().filter(|(resource, removed)| rests(*resource, removed)).map(|(resource, _)| resource).collect()
 }
 
-/// A redacted page, read into its rows.
+/// A redacted page, read into its rows. Texts are told by where they stand in it.
 struct Page {
-    envelope: Vec<(String, Box<RawValue>)>,
+    envelope: Vec<(String, Range<usize>)>,
     rows: Vec<Row>,
     is_cut: bool,
 }
@@ -224,7 +239,7 @@ struct Page {
 struct Row {
     /// Its resource, by index in the document; `None` for a message of ours.
     resource: Option<u32>,
-    entry: Box<RawValue>,
+    entry: Range<usize>,
     role: Role,
     kept: bool,
 }
@@ -257,26 +272,22 @@ impl Page {
                 roles.push((at, role));
             }
         }
-        let (mut envelope, mut rows, mut stray) = (Vec::new(), Vec::new(), false);
+        let texts: Vec<&[u8]> = roles.iter().map(|(at, _)| document.bytes_of(*at)).collect();
+        let parts = parts(&redacted.body, texts)?;
+        let envelope = parts.members.into_iter().map(|(name, text)| (name.into_owned(), text)).collect();
+        let (mut rows, mut stray) = (Vec::with_capacity(parts.entries.len()), false);
         let mut roles = roles.into_iter();
-        for (name, text) in json::members(&redacted.body)? {
-            if name != "entry" {
-                envelope.push((name, text));
-                continue;
-            }
-            for entry in json::items(text.get().as_bytes())? {
-                let holds = json::members(entry.get().as_bytes())?.iter().any(|(name, _)| name == "resource");
-                // What stands after the EHR's rows is our own message; an entry without a resource is nobody's row.
-                let (resource, role) = match (holds, holds.then(|| roles.next()).flatten()) {
-                    (true, Some((at, role))) => (Some(at), role),
-                    (true, None) => (None, Role::Outcome),
-                    (false, _) => {
-                        stray = true;
-                        continue;
-                    }
-                };
-                rows.push(Row { resource, entry, role, kept: true });
-            }
+        for entry in parts.entries {
+            // What stands after the EHR's rows is our own message; an entry without a resource is nobody's row.
+            let (resource, role) = match (&entry.resource, entry.resource.as_ref().and_then(|_| roles.next())) {
+                (Some(_), Some((at, role))) => (Some(at), role),
+                (Some(_), None) => (None, Role::Outcome),
+                (None, _) => {
+                    stray = true;
+                    continue;
+                }
+            };
+            rows.push(Row { resource, entry: entry.whole, role, kept: true });
         }
         Ok(Self { envelope, rows, is_cut: stray })
     }
@@ -301,11 +312,11 @@ impl Page {
     }
 
     /// Included rows go that no kept row accounts for.
-    fn drop_unaccounted(&mut self, query: &Query, bases: &[&str]) {
+    fn drop_unaccounted(&mut self, body: &[u8], query: &Query, bases: &[&str]) {
         if !self.rows.iter().any(|row| row.role == Role::Include) {
             return;
         }
-        let read: Vec<Option<(InstanceId, Value)>> = self.rows.iter().map(Row::read).collect();
+        let read: Vec<Option<(InstanceId, Value)>> = self.rows.iter().map(|row| row.read(body)).collect();
         let candidates: Vec<(usize, AnswerRow<'_>)> = read
             .iter()
             .zip(&self.rows)
@@ -346,8 +357,8 @@ impl Page {
 }
 
 impl Row {
-    fn read(&self) -> Option<(InstanceId, Value)> {
-        let entry = json::parse(self.entry.get().as_bytes()).ok()?;
+    fn read(&self, page: &[u8]) -> Option<(InstanceId, Value)> {
+        let entry = json::parse(page.get(self.entry.clone())?).ok()?;
         let body = entry.get("resource")?.clone();
         let text = |name: &str| body.get(name).and_then(Value::as_str);
         let (kind, id) = (text("resourceType")?.parse().ok()?, text("id")?.parse().ok()?);
