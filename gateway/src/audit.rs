@@ -8,6 +8,7 @@ mod chain;
 pub mod delivery;
 pub mod disk;
 pub mod event;
+mod notes;
 pub mod ocsf;
 mod open;
 pub mod read;
@@ -24,6 +25,7 @@ pub mod verify;
 pub mod webhook;
 mod writer;
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -44,6 +46,7 @@ pub use sign::{InvalidKey, SigningKey, VerifyingKey};
 
 use crate::clock::Clock;
 use disk::{Directory, Disk};
+use notes::Notes;
 use recent::Recent;
 use writer::{Command, Settings, Write, Writer};
 
@@ -103,6 +106,7 @@ pub enum Durability {
 /// The log of this process.
 pub struct AuditLog {
     commands: Sender<Command>,
+    notes: Arc<Notes>,
     queue: Arc<Semaphore>,
     queue_bytes: u32,
     patience: Duration,
@@ -176,12 +180,15 @@ impl AuditLog {
         let recent = Recent::new(config.recent_decisions);
         let writer = start(disk, config, Arc::clone(&clock), Arc::clone(&status), heads)?;
         let (commands, received) = channel();
+        let notes = Arc::new(Notes::default());
+        let noted = Arc::clone(&notes);
         std::thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || writer.run(&received))
+            .spawn(move || writer.run(&received, &noted))
             .map_err(AuditOpenError::Thread)?;
         Ok(Arc::new(Self {
             commands,
+            notes,
             queue: Arc::new(Semaphore::new(queue_bytes as usize)),
             queue_bytes,
             patience,
@@ -200,8 +207,9 @@ impl AuditLog {
     ///
     /// # Errors
     /// When it is not known to be durable: the caller refuses the request with 503 and discloses nothing.
-    pub async fn record(&self, record: Record) -> Result<Receipt, AuditUnavailable> {
-        let body = record.to_json().ok_or(AuditUnavailable::Unwritable)?;
+    pub async fn record(&self, record: impl Borrow<Record>) -> Result<Receipt, AuditUnavailable> {
+        let record = record.borrow();
+        let body = record.body().cloned().ok_or(AuditUnavailable::Unwritable)?;
         let cost = self.cost(&body).ok_or(AuditUnavailable::Unwritable)?;
         let (ack, answer) = oneshot::channel();
         let written = async {
@@ -219,8 +227,8 @@ impl AuditLog {
             Ok(receipt)
         };
         let receipt = timeout(self.patience, written).await.map_err(|_| AuditUnavailable::Slow)??;
-        if let Some(content) = record.content() {
-            self.recent.push(record.kind, content.clone());
+        if let Some((decision, body)) = record.decided() {
+            self.recent.push(record.kind, decision, body);
         }
         Ok(receipt)
     }
@@ -245,14 +253,14 @@ impl AuditLog {
         Ok(entries.last().and_then(|entry| Some((entry.kind, entry.record()?))))
     }
 
-    /// Chains a record without waiting for it. When the queue is full it is counted as lost, and the count is recorded.
+    /// Chains a record without waiting for it: it is written with the next one that somebody waits for, and soon in any
+    /// case. When the queue is full it is counted as lost, and the count is recorded.
     pub fn note(&self, record: Record) {
-        let sent = record.to_json().and_then(|body| {
+        let taken = record.body().cloned().and_then(|body| {
             let permit = Some(Arc::clone(&self.queue).try_acquire_many_owned(self.cost(&body)?).ok()?);
-            let write = Write { kind: record.kind, body, reserved: false, ack: None, permit };
-            self.commands.send(Command::Write(write)).ok()
+            Some(Write { kind: record.kind, body, reserved: false, ack: None, permit })
         });
-        if sent.is_none() {
+        if taken.is_none_or(|write| !self.notes.add(write)) {
             self.status.lost_ends.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -364,7 +372,7 @@ fn start(
         writer.start_segment(false).map_err(AuditOpenError::Io)?;
     }
     if found.cut > 0 {
-        let body = serde_json::json!({ "bytes_cut": found.cut }).to_string().into_bytes();
+        let body = serde_json::json!({ "bytes_cut": found.cut }).to_string().into();
         writer.commit(vec![Write { kind: Kind::Recovery, body, reserved: true, ack: None, permit: None }]);
     }
     writer.keep_reserve().map_err(AuditOpenError::Io)?;

@@ -1,5 +1,8 @@
 //! The latest decisions, by their ids, for `GET /decisions/{id}`. Older ones are in the audit log.
 
+use std::fmt;
+
+use bytes::Bytes;
 use quick_cache::sync::Cache;
 
 use crate::audit::Record;
@@ -8,8 +11,7 @@ use crate::audit::Record;
 const KEPT: usize = 10_000;
 
 /// The latest decision records.
-#[derive(Debug)]
-pub struct Decisions(Cache<String, std::sync::Arc<serde_json::Value>>);
+pub struct Decisions(Cache<String, Bytes>);
 
 impl Default for Decisions {
     fn default() -> Self {
@@ -20,14 +22,19 @@ impl Default for Decisions {
 impl Decisions {
     /// Keeps what a record says.
     pub fn keep(&self, record: &Record) {
-        if let Some(content) = record.content()
-            && let Ok(value) = serde_json::to_value(content)
-        {
-            self.0.insert(content.decision.clone(), std::sync::Arc::new(value));
+        if let Some((decision, body)) = record.decided() {
+            self.0.insert(decision.to_owned(), body.clone());
         }
     }
 
     pub fn get(&self, id: &str) -> Option<serde_json::Value> {
-        self.0.get(id).map(|value| (*value).clone())
+        serde_json::from_slice(&self.0.get(id)?).ok()
+    }
+}
+
+/// Records do not print.
+impl fmt::Debug for Decisions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decisions").field("kept", &self.0.len()).finish()
     }
 }

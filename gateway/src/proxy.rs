@@ -383,7 +383,8 @@ impl<'a> Journey<'a> {
             Ok(Outcome::Disclosure(answer)) => answer,
             Err(refusal) => return self.refuse(refusal).await,
         };
-        let recorded = self.measure_async("audit", self.record(self.journal.disclosure(&answer))).await;
+        let record = self.journal.disclosure(answer.status, answer.body.len());
+        let recorded = self.measure_async("audit", self.record(record)).await;
         let answer = match recorded {
             Ok(()) => {
                 self.shared.metrics.audit_record();

@@ -1,8 +1,11 @@
 //! What a record says: identifiers, codes and counts. Never content, never a credential.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use fhirwall_policy::reason::Reason;
+use fhirwall_policy::record::DecisionRecord;
 use fhirwall_policy::subject::Subject;
 use serde::{Deserialize, Serialize};
 
@@ -92,70 +95,85 @@ impl Kind {
     }
 }
 
-/// One record, ready to be written.
-#[derive(Clone, Debug)]
+/// One record, ready to be written: encoded once, for the log and for those who keep it in memory.
+#[derive(Clone)]
 pub struct Record {
     pub(super) kind: Kind,
-    pub(super) body: Body,
+    /// The decision that it tells of, if any.
+    decision: Option<Box<str>>,
+    /// `None`: it cannot be written as JSON.
+    body: Option<Bytes>,
     /// May use the space kept back for emergency access when the disk is full.
     pub(super) reserved: bool,
 }
 
-#[derive(Clone, Debug)]
-pub(super) enum Body {
-    Access(Box<AuditRecord>),
-    End(End),
-    Other(serde_json::Value),
-}
-
 impl Record {
     /// Before a change is asked of the EHR.
-    pub fn attempt(record: AuditRecord) -> Self {
-        Self::access(Kind::Attempt, record)
+    pub fn attempt(record: impl Borrow<AuditRecord>) -> Self {
+        Self::access(Kind::Attempt, record.borrow(), None)
     }
 
     /// Before the first byte of an answer's body.
-    pub fn disclosure(record: AuditRecord) -> Self {
-        Self::access(Kind::Disclosure, record)
+    pub fn disclosure(record: impl Borrow<AuditRecord>) -> Self {
+        Self::access(Kind::Disclosure, record.borrow(), None)
     }
 
     /// An identified caller was refused.
-    pub fn refusal(record: AuditRecord) -> Self {
-        Self::access(Kind::Refusal, record)
+    pub fn refusal(record: impl Borrow<AuditRecord>) -> Self {
+        Self::access(Kind::Refusal, record.borrow(), None)
     }
 
     pub fn end(end: End) -> Self {
-        Self { kind: Kind::End, body: Body::End(end), reserved: false }
+        Self { kind: Kind::End, decision: None, body: encoded(&end), reserved: false }
     }
 
     /// A record about the gateway itself, with a body of its own shape.
     pub fn of(kind: Kind, body: serde_json::Value) -> Self {
-        Self { kind, body: Body::Other(body), reserved: false }
+        Self { kind, decision: None, body: encoded(&body), reserved: false }
     }
 
-    fn access(kind: Kind, record: AuditRecord) -> Self {
-        let reserved = record.emergency.is_some();
-        Self { kind, body: Body::Access(Box::new(record)), reserved }
+    /// A record of an access, with what policy decided and on which facts.
+    pub(crate) fn access(kind: Kind, record: &AuditRecord, facts: Option<&DecisionRecord>) -> Self {
+        let body = match facts {
+            Some(_) => encoded(&Decided { record, facts }),
+            None => encoded(record),
+        };
+        let decision = Some(record.decision.as_str().into());
+        Self { kind, decision, body, reserved: record.emergency.is_some() }
     }
 
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The body of an attempt, a disclosure or a refusal.
-    pub fn content(&self) -> Option<&AuditRecord> {
-        match &self.body {
-            Body::Access(record) => Some(record),
-            Body::End(_) | Body::Other(_) => None,
-        }
+    /// Of an attempt, a disclosure or a refusal: the decision's id and the record as JSON.
+    pub fn decided(&self) -> Option<(&str, &Bytes)> {
+        Some((self.decision.as_deref()?, self.body.as_ref()?))
     }
 
-    pub(super) fn to_json(&self) -> Option<Vec<u8>> {
-        match &self.body {
-            Body::Access(record) => serde_json::to_vec(record).ok(),
-            Body::End(end) => serde_json::to_vec(end).ok(),
-            Body::Other(value) => serde_json::to_vec(value).ok(),
-        }
+    pub(super) fn body(&self) -> Option<&Bytes> {
+        self.body.as_ref()
+    }
+}
+
+fn encoded(body: &impl Serialize) -> Option<Bytes> {
+    let mut out = Vec::with_capacity(1024);
+    serde_json::to_writer(&mut out, body).ok()?;
+    Some(Bytes::from(out))
+}
+
+/// The form of a record that carries its facts; see [`AuditRecord::facts`].
+#[derive(Serialize)]
+struct Decided<'a> {
+    #[serde(flatten)]
+    record: &'a AuditRecord,
+    facts: Option<&'a DecisionRecord>,
+}
+
+/// Identifiers do not print.
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Record").field("kind", &self.kind).field("decision", &self.decision).finish_non_exhaustive()
     }
 }
 
@@ -244,7 +262,7 @@ pub struct AuditRecord {
     /// In a trial run: the decision, as it would have been carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub would: Option<Would>,
-    /// What policy decided and on which facts, in policy's own versioned form.
+    /// Of a record read back: what policy decided and on which facts, in policy's own versioned form ([`DecisionRecord`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub facts: Option<serde_json::Value>,
 }
@@ -427,6 +445,23 @@ mod tests {
     fn a_record_prints_no_identifier() {
         let record = AuditRecord { patients: vec!["p-secret".into()], user: "u-secret".into(), ..Default::default() };
         assert!(!format!("{:?}", Record::disclosure(record)).contains("secret"));
+    }
+
+    #[test]
+    fn a_record_with_its_facts_is_read_back_whole() {
+        let facts = serde_json::json!({
+            "version": 1, "decision": "d", "time": "2026-11-22T12:00:00Z", "endpoint": "main", "user": "u",
+            "caller": fhirwall_policy::question::Caller::default(), "interaction": "read", "targets": [], "scopes": [],
+            "permitted": true, "policies": ["p"], "generation": 1, "epoch": "e",
+        });
+        let decided = DecisionRecord::from_json(&facts.to_string()).unwrap();
+        let record = AuditRecord { decision: "d".into(), patients: vec!["p".into()], ..Default::default() };
+        let written = Record::access(Kind::Disclosure, &record, Some(&decided));
+        let (id, body) = written.decided().unwrap();
+        let read: AuditRecord = serde_json::from_slice(body).unwrap();
+        let again = DecisionRecord::from_json(&read.facts.clone().unwrap().to_string()).unwrap();
+        assert_eq!((id, again), ("d", decided));
+        assert_eq!(AuditRecord { facts: None, ..read }, record);
     }
 
     #[test]

@@ -56,7 +56,7 @@ mod tests {
         }
         counts.count(Reason::InvalidToken, now);
         let record = counts.take(now).unwrap();
-        let body: serde_json::Value = serde_json::from_slice(&record.to_json().unwrap()).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(record.body().unwrap()).unwrap();
         assert_eq!(body["refusals"][0]["count"], 10_000);
         assert_eq!(body["refusals"].as_array().unwrap().len(), 2);
         assert!(counts.take(now).is_none(), "nothing is told twice");

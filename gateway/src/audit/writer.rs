@@ -7,12 +7,14 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::chain::{Link, SignedHead, close_line, hex, timestamp, write_header};
 use super::delivery::is_cursor;
 use super::disk::{Disk, DiskFile};
+use super::notes::Notes;
 use super::record::Kind;
 use super::seal::{EncryptionKey, Sealer};
 use super::segment::{self, RESERVE, RetentionRecord, SegmentRecord};
@@ -31,7 +33,7 @@ pub(super) enum Command {
 /// A record to be written.
 pub(super) struct Write {
     pub(super) kind: Kind,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
     /// May use the reserve.
     pub(super) reserved: bool,
     pub(super) ack: Option<oneshot::Sender<Result<Receipt, AuditUnavailable>>>,
@@ -86,6 +88,8 @@ enum Health {
 const BATCH_BYTES: usize = 1 << 20;
 /// However fast records come, so many at most are not yet covered by a signature.
 const UNSIGNED_RECORDS: u64 = 4096;
+/// How long a record that nobody waits for may be in memory alone.
+const NOTES_WAIT: Duration = Duration::from_millis(100);
 const HEAD_FILE: &str = "head.json";
 /// While a file of this name lies in the directory, nothing is removed (Fed. R. Civ. P. 37(e); 45 CFR 164.316(b)(2)).
 const LEGAL_HOLD: &str = "legal-hold";
@@ -126,16 +130,18 @@ impl Writer {
         })
     }
 
-    /// Serves commands until closed, or until nobody is left to send any.
-    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+    /// Serves commands until closed, or until nobody is left to send any. What is noted goes along.
+    pub(super) fn run(mut self, commands: &Receiver<Command>, notes: &Notes) {
+        let patience = self.settings.head_interval.min(NOTES_WAIT);
         loop {
-            let first = match commands.recv_timeout(self.settings.head_interval) {
+            let first = match commands.recv_timeout(patience) {
                 Ok(command) => Some(command),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            let (mut batch, mut bytes, mut other) = (Vec::new(), 0_usize, None);
-            let mut next = first;
+            let mut batch = notes.take();
+            let mut bytes: usize = batch.iter().map(|write| write.body.len()).sum();
+            let (mut other, mut next) = (None, first);
             while let Some(command) = next.take() {
                 match command {
                     Command::Write(write) => {
@@ -147,6 +153,9 @@ impl Writer {
                     }
                     command @ (Command::Head(_) | Command::Close(_)) => other = Some(command),
                 }
+            }
+            if let Some(Command::Close(_)) = other {
+                batch.extend(notes.close());
             }
             self.commit(batch);
             match other {
@@ -164,6 +173,7 @@ impl Writer {
                 Some(Command::Write(_)) | None => {}
             }
         }
+        self.commit(notes.close());
         self.sign_now();
     }
 
@@ -370,7 +380,7 @@ impl Writer {
             first_kept = Some(RetentionRecord { first_kept: *number, next_seq: start.seq, prev: start.prev });
         }
         let Some(record) = first_kept else { return Ok(()) };
-        let body = serde_json::to_vec(&record).unwrap_or_default();
+        let body = serde_json::to_vec(&record).unwrap_or_default().into();
         let write = Write { kind: Kind::Retention, body, reserved: true, ack: None, permit: None };
         self.append(&[write], true)?;
         for number in numbers.iter().filter(|number| **number < record.first_kept) {

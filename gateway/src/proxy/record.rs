@@ -15,12 +15,12 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::write::JudgedWrite;
-use crate::audit::{self, AuditLog, AuditRecord, End, Record, Would};
+use crate::audit::{self, AuditLog, AuditRecord, End, Kind, Record, Would};
 use crate::behaviour::{self, Prior, RiskNote, Seen};
 use crate::config::Mode;
 use crate::generation::{Endpoint, Generation};
 use crate::identify::{base64url, sha256};
-use crate::listen::{Answer, Connection, Ending};
+use crate::listen::{Connection, Ending};
 use crate::redact::{Account, Enforced};
 use crate::refusal::{self, Refusal};
 use crate::shared::Shared;
@@ -218,25 +218,16 @@ impl Journal {
         generation.endpoints.iter().find(|endpoint| endpoint.facts.name == self.record.endpoint)
     }
 
-    /// The record of an answer that is about to be sent.
-    pub(super) fn disclosure(&self, answer: &Answer) -> Record {
-        Record::disclosure(AuditRecord {
-            facts: self.facts(),
-            status: Some(answer.status.as_u16()),
-            bytes: u64::try_from(answer.body.len()).ok(),
-            ..self.record.clone()
-        })
-    }
-
-    /// The record of a part of an answer that is about to be sent.
-    pub(super) fn window(&self, status: StatusCode, bytes: usize) -> Record {
-        let record = AuditRecord { facts: self.facts(), ..self.record.clone() };
-        Record::disclosure(AuditRecord { status: Some(status.as_u16()), bytes: u64::try_from(bytes).ok(), ..record })
+    /// The record of an answer, or of a part of one, that is about to be sent.
+    pub(super) fn disclosure(&mut self, status: StatusCode, bytes: usize) -> Record {
+        self.record.status = Some(status.as_u16());
+        self.record.bytes = u64::try_from(bytes).ok();
+        Record::access(Kind::Disclosure, &self.record, self.decided.as_ref())
     }
 
     /// The record of changes that are about to be asked of the EHR: every record that is to change, and whose it is.
     pub(super) fn attempt(&self, writes: &[JudgedWrite]) -> Record {
-        let mut record = AuditRecord { facts: self.facts(), ..self.record.clone() };
+        let mut record = self.record.clone();
         let instances = writes.iter().map(JudgedWrite::named);
         match writes {
             [write] => record.instance = write.instance.as_ref().map(InstanceId::relative).or(record.instance),
@@ -249,7 +240,7 @@ impl Journal {
             .collect::<BTreeSet<String>>()
             .into_iter()
             .collect();
-        Record::attempt(record)
+        Record::access(Kind::Attempt, &record, self.decided.as_ref())
     }
 
     /// The instance that was written, also where its writer is shown nothing of it.
@@ -267,16 +258,10 @@ impl Journal {
     pub(super) fn refusal(&mut self, refusal: &Refusal) -> Record {
         let status = refusal::status(refusal.reason).as_u16();
         let mut record = self.record.clone().refused(refusal.reason, status);
-        record.facts = self.facts();
         if !refusal.policies.is_empty() {
             record.policies.clone_from(&refusal.policies);
         }
-        Record::refusal(record)
-    }
-
-    /// What policy decided and on which facts, in its own versioned form.
-    fn facts(&self) -> Option<serde_json::Value> {
-        serde_json::to_value(self.decided.as_ref()?).ok()
+        Record::access(Kind::Refusal, &record, self.decided.as_ref())
     }
 
     /// Every emergency access is counted, granted or refused. Who was shown something raises an alert besides.

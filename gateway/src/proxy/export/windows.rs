@@ -147,7 +147,7 @@ impl Windows {
             self.told.lines.fetch_add(shown.shown, Ordering::Relaxed);
             self.told.withheld.fetch_add(shown.withheld, Ordering::Relaxed);
             self.journal.account(shown.account);
-            let record = self.journal.window(StatusCode::OK, shown.body.len());
+            let record = self.journal.disclosure(StatusCode::OK, shown.body.len());
             journey.record(record).await.map_err(|_| Refusal::from(Reason::AuditUnavailable))?;
             self.journal.observe(&self.shared, journey.now, None, shown.body.len());
             if !shown.body.is_empty() {
