@@ -35,38 +35,47 @@ pub struct Rule {
     pub holds_always: bool,
 }
 
-/// The patients that a resource is about, by their ids on this server.
+/// The patients that a resource is about, by their ids on this server, each once.
 pub fn patients_of<'a>(facts: &'a ResourceFacts, bases: &[&str]) -> Vec<&'a LogicalId> {
-    let mut patients: Vec<&LogicalId> = facts
-        .patients
-        .iter()
-        .filter_map(|reference| reference.on_server(bases))
-        .filter(|instance| instance.kind == ResourceType::PATIENT)
-        .map(|instance| &instance.id)
-        .collect();
-    if facts.kind == ResourceType::PATIENT
-        && facts.place != Place::Contained
-        && let Some(id) = &facts.id
-    {
-        patients.push(id);
+    let mut patients: Vec<&LogicalId> = named_in(facts, bases).collect();
+    patients.sort();
+    patients.dedup();
+    patients
+}
+
+/// The patients that any of these resources is about, in order, each once.
+pub fn patients_in<'a>(resources: impl IntoIterator<Item = &'a ResourceFacts>, bases: &[&str]) -> Vec<&'a LogicalId> {
+    let mut patients: Vec<&LogicalId> = Vec::new();
+    for id in resources.into_iter().flat_map(|facts| named_in(facts, bases)) {
+        // Rows of one patient follow each other.
+        if patients.last() != Some(&id) {
+            patients.push(id);
+        }
     }
     patients.sort();
     patients.dedup();
     patients
 }
 
+fn named_in<'a>(facts: &'a ResourceFacts, bases: &[&str]) -> impl Iterator<Item = &'a LogicalId> {
+    let referred = facts.patients.iter().filter_map(|reference| reference.on_server(bases));
+    let referred = referred.filter(|instance| instance.kind == ResourceType::PATIENT).map(|instance| &instance.id);
+    let itself = facts.kind == ResourceType::PATIENT && facts.place != Place::Contained;
+    referred.chain(facts.id.as_ref().filter(|_| itself))
+}
+
 /// Whose consents a record asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Subjects {
-    patients: Vec<LogicalId>,
+struct Subjects<'d> {
+    patients: Vec<&'d LogicalId>,
     /// It is about someone else too, whose consents nobody can ask for: a subject elsewhere, or named by no instance.
     others: bool,
 }
 
-impl Subjects {
-    fn of(facts: &ResourceFacts, bases: &[&str]) -> Self {
+impl<'d> Subjects<'d> {
+    fn of(facts: &'d ResourceFacts, bases: &[&str]) -> Self {
         Self {
-            patients: patients_of(facts, bases).into_iter().cloned().collect(),
+            patients: patients_of(facts, bases),
             others: facts.patients.iter().any(|reference| reference.on_server(bases).is_none()),
         }
     }
@@ -74,21 +83,21 @@ impl Subjects {
 
 /// Instances that the answer refers to and does not hold. A patient whom the answer is about is no secret of the answer.
 pub fn references_to_resolve(document: &Document<'_>, bases: &[&str]) -> HashSet<InstanceId> {
-    let held: HashSet<InstanceId> = document
+    let subjects = patients_in(document.resources(), bases);
+    let is_subject =
+        |instance: &InstanceId| instance.kind == ResourceType::PATIENT && subjects.binary_search(&&instance.id).is_ok();
+    let local = document.references().filter_map(|reference| reference.on_server(bases));
+    let mut local = local.filter(|instance| !is_subject(instance)).peekable();
+    if local.peek().is_none() {
+        return HashSet::new();
+    }
+    let held: HashSet<(ResourceType, &LogicalId)> = document
         .resources()
         .iter()
         .filter(|facts| facts.place != Place::Contained)
-        .filter_map(|facts| Some(InstanceId { kind: facts.kind, id: facts.id.clone()? }))
+        .filter_map(|facts| Some((facts.kind, facts.id.as_ref()?)))
         .collect();
-    let subjects: HashSet<&LogicalId> =
-        document.resources().iter().flat_map(|facts| patients_of(facts, bases)).collect();
-    document
-        .references()
-        .filter_map(|reference| reference.on_server(bases))
-        .filter(|instance| !held.contains(*instance))
-        .filter(|instance| !(instance.kind == ResourceType::PATIENT && subjects.contains(&instance.id)))
-        .cloned()
-        .collect()
+    local.filter(|instance| !held.contains(&(instance.kind, &instance.id))).cloned().collect()
 }
 
 /// What an answer is judged with.
@@ -148,7 +157,7 @@ impl Judgement<'_> {
             trial: false,
         };
         let mut memo = Memo::default();
-        let mut outcomes: HashMap<(Subjects, ResourceType, LabelSet, Option<u32>), ConsentOutcome> = HashMap::new();
+        let mut outcomes: HashMap<Weighed<'_>, Arc<ConsentOutcome>> = HashMap::new();
         for (index, facts) in (0u32..).zip(document.resources()) {
             let subjects = self.subjects(document, facts);
             let body = document.bytes_of(index);
@@ -158,7 +167,7 @@ impl Judgement<'_> {
             let mut outcome = |labels: LabelSet| {
                 outcomes
                     .entry((subjects.clone(), facts.kind, labels, of_record))
-                    .or_insert_with(|| self.consent(&subjects, facts.kind, labels, record.as_ref()))
+                    .or_insert_with(|| Arc::new(self.consent(&subjects, facts.kind, labels, record.as_ref())))
                     .clone()
             };
             let matches = |constraint: &Constraint| constraint_holds(body, facts.kind, constraint, self.bases);
@@ -183,8 +192,7 @@ impl Judgement<'_> {
                 verdicts.elements.insert((index, *labels), verdict);
             }
         }
-        let subjects = document.resources().iter().flat_map(|facts| patients_of(facts, self.bases));
-        for id in subjects {
+        for id in patients_in(document.resources(), self.bases) {
             let instance = InstanceId { kind: ResourceType::PATIENT, id: id.clone() };
             verdicts.references.insert(instance, Verdict::Show);
         }
@@ -206,7 +214,7 @@ impl Judgement<'_> {
         for outcome in
             outcomes.iter().filter(|((subjects, ..), _)| !subjects.patients.is_empty()).map(|(_, outcome)| outcome)
         {
-            let said = match outcome {
+            let said = match &**outcome {
                 ConsentOutcome::Permit { .. } => "permit",
                 ConsentOutcome::Deny { .. } => "deny",
                 ConsentOutcome::Silent => "silent",
@@ -237,7 +245,7 @@ impl Judgement<'_> {
     }
 
     /// Whom a resource is about; a contained one that does not say shares it with its container.
-    fn subjects(&self, document: &Document<'_>, facts: &ResourceFacts) -> Subjects {
+    fn subjects<'d>(&self, document: &'d Document<'_>, facts: &'d ResourceFacts) -> Subjects<'d> {
         let own = Subjects::of(facts, self.bases);
         if !own.patients.is_empty() || own.others || facts.place != Place::Contained {
             return own;
@@ -247,8 +255,8 @@ impl Judgement<'_> {
     }
 
     /// What the record says of itself, if a consent of its patients asks.
-    fn record_facts(&self, patients: &[LogicalId], facts: &ResourceFacts, body: &[u8]) -> Option<RecordFacts> {
-        let mut books = patients.iter().filter_map(|patient| self.consents.get(patient));
+    fn record_facts(&self, patients: &[&LogicalId], facts: &ResourceFacts, body: &[u8]) -> Option<RecordFacts> {
+        let mut books = patients.iter().filter_map(|patient| self.consents.get(*patient));
         let instance = || Some(InstanceId { kind: facts.kind, id: facts.id.clone()? });
         books.any(|book| book.facts_read().any()).then(|| RecordFacts::read(body, instance()))
     }
@@ -257,14 +265,14 @@ impl Judgement<'_> {
     /// is that of the patient it names).
     fn consent(
         &self,
-        subjects: &Subjects,
+        subjects: &Subjects<'_>,
         kind: ResourceType,
         labels: LabelSet,
         record: Option<&RecordFacts>,
     ) -> ConsentOutcome {
         let (mut justified, mut silent) = (Vec::new(), subjects.patients.is_empty() || subjects.others);
         for patient in &subjects.patients {
-            let Some(book) = self.consents.get(patient) else {
+            let Some(book) = self.consents.get(*patient) else {
                 silent = true;
                 continue;
             };
@@ -370,6 +378,9 @@ fn add(list: &mut Vec<String>, item: &str) {
         list.push(item.to_owned());
     }
 }
+
+/// What consents are weighed for: patients, type and labels of a record, and the record itself where a consent asks.
+type Weighed<'d> = (Subjects<'d>, ResourceType, LabelSet, Option<u32>);
 
 /// What was never judged is withheld.
 const UNJUDGED: Verdict = Verdict::Withhold { rule: u32::MAX };

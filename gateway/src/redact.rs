@@ -25,7 +25,7 @@ use time::OffsetDateTime;
 pub use observed::Enforced;
 
 use crate::audit::Withheld;
-use crate::decide::{Consents, Judgement, Verdicts, patients_of, references_to_resolve};
+use crate::decide::{Consents, Judgement, Verdicts, patients_in, references_to_resolve};
 use crate::generation::{Endpoint, Generation};
 use crate::refusal::Refusal;
 use crate::resolve::{Known, date};
@@ -88,11 +88,7 @@ impl Judged<'_> {
 
     /// The patients that anything in it is about.
     pub fn patients(&self, bases: &[&str]) -> Vec<LogicalId> {
-        let mut patients: Vec<LogicalId> =
-            self.document.resources().iter().flat_map(|facts| patients_of(facts, bases)).cloned().collect();
-        patients.sort();
-        patients.dedup();
-        patients
+        patients_in(self.document.resources(), bases).into_iter().cloned().collect()
     }
 }
 
@@ -265,11 +261,10 @@ impl Stage<'_> {
             return Ok(Consents::new());
         }
         let resources = documents.iter().flat_map(|document| document.resources());
-        let patients: HashSet<&LogicalId> = resources.flat_map(|facts| patients_of(facts, bases)).collect();
+        let patients: Vec<LogicalId> = patients_in(resources, bases).into_iter().cloned().collect();
         if patients.is_empty() {
             return Ok(Consents::new());
         }
-        let patients: Vec<LogicalId> = patients.into_iter().cloned().collect();
         self.endpoint
             .consents
             .consents(&patients, self.now)
@@ -333,15 +328,9 @@ fn account(document: &Document<'_>, verdicts: &Verdicts, removals: &[Removal], b
             None => withheld.push(Withheld { rule: rule.to_owned(), count: 1, labels }),
         }
     }
-    let mut patients: Vec<String> = Vec::new();
-    // Whose records were asked for, even where all of them were withheld.
-    for facts in document.resources() {
-        patients.extend(patients_of(facts, bases).into_iter().map(|id| id.as_str().to_owned()));
-    }
-    patients.sort();
-    patients.dedup();
     Account {
-        patients,
+        // Whose records were asked for, even where all of them were withheld.
+        patients: patients_in(document.resources(), bases).into_iter().map(|id| id.as_str().to_owned()).collect(),
         withheld,
         policies,
         consents: verdicts.consents.clone(),
@@ -384,11 +373,9 @@ impl Account {
 
     /// What of the document is shown: instances, their patients, their labels.
     fn disclose(&mut self, document: &Document<'_>, shown: &[u32], bases: &[&str]) {
-        let mut patients = Vec::new();
-        for index in shown {
-            let facts = usize::try_from(*index).ok().and_then(|at| document.resources().get(at));
-            let Some(facts) = facts else { continue };
-            patients.extend(patients_of(facts, bases).into_iter().map(|id| id.as_str().to_owned()));
+        let shown = shown.iter().filter_map(|index| document.resources().get(usize::try_from(*index).ok()?));
+        self.patients = patients_in(shown.clone(), bases).into_iter().map(|id| id.as_str().to_owned()).collect();
+        for facts in shown {
             for label in facts.labels.iter() {
                 if !self.labels.iter().any(|known| known == label.code()) {
                     self.labels.push(label.code().to_owned());
@@ -399,11 +386,8 @@ impl Account {
                 && facts.kind != ResourceType::BUNDLE
                 && facts.kind != ResourceType::OPERATION_OUTCOME;
             if let (true, Some(id)) = (own, &facts.id) {
-                self.instances.push(format!("{}/{}", facts.kind, id.as_str()));
+                self.instances.push([facts.kind.as_str(), "/", id.as_str()].concat());
             }
         }
-        patients.sort();
-        patients.dedup();
-        self.patients = patients;
     }
 }
