@@ -56,6 +56,12 @@ pub async fn open_loop(target: &Target, connections: usize, per_second: f64, tim
     run(target, connections, due, start + time).await
 }
 
+/// Asks once.
+pub async fn once(target: &Target) -> anyhow::Result<Vec<u8>> {
+    let mut sender = connect(target).await?;
+    Ok(exchange(&mut sender, target).await?.to_vec())
+}
+
 async fn run(
     target: &Target,
     connections: usize,
@@ -89,22 +95,27 @@ async fn ask(target: Target, mut due: Option<(Instant, Duration)>, until: Instan
             from = *at;
             *at += *step;
         }
-        let request = Request::get(&target.path)
-            .header("host", target.address.to_string())
-            .header("authorization", format!("Bearer {}", target.token))
-            .body(Empty::<Bytes>::new())?;
-        sender.ready().await?;
-        let answer = sender.send_request(request).await?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await?.to_bytes();
-        if status != 200 {
-            bail!("answered {status}: {}", String::from_utf8_lossy(&body));
-        }
+        let body = exchange(&mut sender, &target).await?;
         run.requests += 1;
         run.bytes += body.len() as u64;
         run.latencies.push(from.elapsed());
     }
     Ok(run)
+}
+
+async fn exchange(sender: &mut SendRequest<Empty<Bytes>>, target: &Target) -> anyhow::Result<Bytes> {
+    let request = Request::get(&target.path)
+        .header("host", target.address.to_string())
+        .header("authorization", format!("Bearer {}", target.token))
+        .body(Empty::<Bytes>::new())?;
+    sender.ready().await?;
+    let answer = sender.send_request(request).await?;
+    let status = answer.status();
+    let body = answer.into_body().collect().await?.to_bytes();
+    if status != 200 {
+        bail!("answered {status}: {}", String::from_utf8_lossy(&body));
+    }
+    Ok(body)
 }
 
 async fn connect(target: &Target) -> anyhow::Result<SendRequest<Empty<Bytes>>> {

@@ -16,6 +16,16 @@ fn on_cpu(schedstat: &PathBuf) -> Option<u64> {
     std::fs::read_to_string(schedstat).ok()?.split_whitespace().next()?.parse().ok()
 }
 
+/// The memory of these processes that is in RAM (proc_pid_status(5), `VmRSS`).
+pub fn resident_bytes(pids: &[u32]) -> u64 {
+    let of = |pid: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    pids.iter().filter_map(of).sum::<u64>().saturating_mul(1024)
+}
+
 /// The process and all that it started.
 pub fn family(pid: u32) -> Vec<u32> {
     let mut family = vec![pid];

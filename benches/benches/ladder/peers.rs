@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use fhirwall::demo::apps::App;
 use fhirwall::demo::world::Neighbours;
+use fhirwall_benches::load::Target;
 use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -42,13 +44,13 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) fn of(neighbours: &Neighbours) -> anyhow::Result<Self> {
+    /// The site, as this app sees it.
+    pub(crate) fn of(neighbours: &Neighbours, app: &App) -> anyhow::Result<Self> {
         let dir = neighbours.dir().to_owned();
         let mut roots = rustls::RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(dir.join("tls/site/ca.pem"))? {
             roots.add(certificate?)?;
         }
-        let app = &neighbours.treatment;
         let chain = CertificateDer::pem_file_iter(&app.certificate)?.collect::<Result<_, _>>()?;
         let key = PrivateKeyDer::from_pem_file(&app.key)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -61,6 +63,16 @@ impl Site {
         let ehr = neighbours.ehr.base_url();
         let ehr = ehr.strip_prefix("https://").and_then(|url| url.split('/').next()).context("no address")?;
         Ok(Self { dir, ehr: ehr.to_owned(), gateway: gateway.parse()?, client_tls: Arc::new(client_tls) })
+    }
+
+    /// The search that is measured, of the gateway; other proxies have other addresses.
+    pub(crate) fn target(&self, token: &str) -> Target {
+        Target {
+            address: self.gateway,
+            tls: Arc::clone(&self.client_tls),
+            path: "/fhir/Observation?patient=amara-osei".to_owned(),
+            token: token.to_owned(),
+        }
     }
 
     pub(crate) fn path(&self, below: &str) -> String {

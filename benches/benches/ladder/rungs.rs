@@ -25,29 +25,33 @@ pub(crate) const MINIMAL: &str = "minimal pingora";
 type Start = fn(&Site) -> anyhow::Result<Proxy>;
 
 pub(crate) const ALL: [(&str, Start); 5] = [
-    ("nginx", nginx),
-    ("HAProxy", haproxy),
+    ("nginx", |site| nginx_with(site, ("", ""), None)),
+    ("HAProxy", |site| haproxy_with(site, "")),
     (MINIMAL, |site| own("pingora", site)),
     ("our listener and exchange", |site| own("listener", site)),
     ("the whole journey", journey),
 ];
 
-fn nginx(site: &Site) -> anyhow::Result<Proxy> {
+/// `limit`: what of a request limit stands in `http` and in `location`. `script`: what njs does with answers.
+pub(crate) fn nginx_with(site: &Site, (zone, limit): (&str, &str), script: Option<&str>) -> anyhow::Result<Proxy> {
     let address = free_port()?;
+    let module = script.map_or("", |_| "load_module modules/ngx_http_js_module.so;");
+    let import = script.map(|script| format!("js_import script from {script};")).unwrap_or_default();
+    let filter = script.map_or("", |_| "js_header_filter script.head; js_body_filter script.body buffer_type=buffer;");
     let config = format!(
-        "daemon off; worker_processes 1; pid {pid}; error_log stderr error;\n\
+        "{module} daemon off; worker_processes 1; pid {pid}; error_log stderr error;\n\
          events {{ worker_connections 1024; }}\n\
-         http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 3600s;\n\
+         http {{ {zone} {import} access_log off; keepalive_requests 100000000; keepalive_timeout 3600s;\n\
            client_body_temp_path {tmp}; proxy_temp_path {tmp}; fastcgi_temp_path {tmp}; uwsgi_temp_path {tmp}; scgi_temp_path {tmp};\n\
            upstream ehr {{ server {ehr}; keepalive 64; keepalive_requests 100000000; }}\n\
            server {{ listen {address} ssl; ssl_protocols TLSv1.3; ssl_session_tickets off;\n\
              ssl_certificate {certificate}; ssl_certificate_key {key};\n\
              ssl_client_certificate {ca}; ssl_verify_client on;\n\
-             location / {{ proxy_pass https://ehr; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
+             location / {{ {limit} {filter} proxy_pass https://ehr; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
                proxy_set_header Accept-Encoding identity; proxy_buffers 16 16k; proxy_buffer_size 16k;\n\
                proxy_ssl_protocols TLSv1.3; proxy_ssl_certificate {own}; proxy_ssl_certificate_key {own_key};\n\
                proxy_ssl_trusted_certificate {site_ca}; proxy_ssl_verify on; proxy_ssl_name localhost; }} }} }}\n",
-        pid = site.path("nginx.pid"),
+        pid = site.path(if script.is_some() { "nginx-njs.pid" } else { "nginx.pid" }),
         tmp = site.path("nginx-tmp"),
         ehr = site.ehr,
         certificate = site.path("tls/site/gateway.pem"),
@@ -57,17 +61,18 @@ fn nginx(site: &Site) -> anyhow::Result<Proxy> {
         own_key = site.path("tls/site/gateway-client.key"),
         site_ca = site.path("tls/site/ca.pem"),
     );
-    let file = site.path("nginx.conf");
+    let file = site.path(if script.is_some() { "nginx-njs.conf" } else { "nginx.conf" });
     std::fs::write(&file, config)?;
     start(&installed("nginx")?, &["-c", &file], address)
 }
 
-fn haproxy(site: &Site) -> anyhow::Result<Proxy> {
+/// `rules`: what its front end does with requests.
+pub(crate) fn haproxy_with(site: &Site, rules: &str) -> anyhow::Result<Proxy> {
     let address = free_port()?;
     let config = format!(
         "global\n  nbthread 1\n  maxconn 1024\n\
          defaults\n  mode http\n  timeout client 60s\n  timeout server 60s\n  timeout connect 5s\n  http-reuse always\n\
-         frontend in\n  bind {address} ssl crt {both} ca-file {ca} verify required ssl-min-ver TLSv1.3 alpn http/1.1\n  \
+         frontend in\n  bind {address} ssl crt {both} ca-file {ca} verify required ssl-min-ver TLSv1.3 alpn http/1.1\n{rules}  \
            default_backend ehr\n\
          backend ehr\n  http-request set-header Accept-Encoding identity\n  \
            server ehr {ehr} ssl crt {own} ca-file {site_ca} verify required verifyhost 127.0.0.1 pool-max-conn 64\n",
@@ -90,7 +95,7 @@ fn own(role: &str, site: &Site) -> anyhow::Result<Proxy> {
     start(&std::env::current_exe()?, &[role, &site.dir.display().to_string()], address)
 }
 
-fn journey(site: &Site) -> anyhow::Result<Proxy> {
+pub(crate) fn journey(site: &Site) -> anyhow::Result<Proxy> {
     start(&std::env::current_exe()?, &["journey", &site.dir.display().to_string()], site.gateway)
 }
 
