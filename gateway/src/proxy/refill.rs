@@ -183,7 +183,7 @@ impl Filled {
         if first {
             self.envelope = page.envelope;
         }
-        self.account = std::mem::take(&mut self.account).and(page.account);
+        self.account = if first { page.account } else { std::mem::take(&mut self.account).and(page.account) };
         self.matches.extend(page.matches);
         for one in page.includes {
             if !self.includes.contains(&one) {
