@@ -11,6 +11,7 @@
 
 mod alerts;
 mod attacks;
+mod bad_certificates;
 mod bundles;
 mod certificates;
 mod changes;
