@@ -12,6 +12,7 @@ use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use thiserror::Error;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -38,9 +39,21 @@ impl Telemetry {
     /// Logs on stderr in the form asked for, filtered by `FHIRWALL_LOG` (default `info`); traces to `otlp_endpoint`, where
     /// given.
     pub fn start(otlp_endpoint: Option<&str>, filter: &str, format: LogFormat) -> Result<Self, TelemetryError> {
+        Self::start_on(std::io::stderr, otlp_endpoint.map(tracer_provider).transpose()?, filter, format)
+    }
+
+    /// The same with logs to any writer and spans to any provider.
+    pub fn start_on<W>(
+        writer: W,
+        traces: Option<SdkTracerProvider>,
+        filter: &str,
+        format: LogFormat,
+    ) -> Result<Self, TelemetryError>
+    where
+        W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+    {
         let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-        let logs = lines(format, std::io::stderr).with_filter(filter);
-        let traces = otlp_endpoint.map(tracer_provider).transpose()?;
+        let logs = lines(format, writer).with_filter(filter.and(filter_fn(may_be_told)));
         let spans = traces.as_ref().map(|provider| {
             tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer("fhirwall"))
@@ -58,6 +71,16 @@ impl Telemetry {
             tracing::warn!(%error, "spans were lost at shutdown");
         }
     }
+}
+
+/// Our own events are written so that they name no patient and no secret. What libraries tell below `info` (headers, frames,
+/// bodies) is not: it stays out, whatever the filter asks for.
+fn may_be_told(event: &tracing::Metadata<'_>) -> bool {
+    let target = event.target();
+    let own = ["fhirwall", "fhirwall_policy", "fhirwall_certs"]
+        .iter()
+        .any(|name| target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::")));
+    own || *event.level() <= tracing::Level::INFO
 }
 
 /// Log lines in this form: one JSON object each, or for people. Neither names spans: these are for traces.
