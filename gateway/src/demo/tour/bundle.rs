@@ -140,6 +140,16 @@ fn brief(value: &Value) -> String {
     if let Some(reason) = absent_reason(value) {
         return format!("“absent: {reason}”");
     }
+    if let Some(url) = value.get("url").and_then(Value::as_str) {
+        let name = url.rsplit('/').next().unwrap_or(url);
+        let says = value
+            .as_object()
+            .into_iter()
+            .flatten()
+            .find(|(key, _)| key.starts_with("value"))
+            .map(|(_, says)| says.as_str().map_or_else(|| brief(says), |text| format!("“{text}”")));
+        return format!("{name} {}", says.unwrap_or_default());
+    }
     for key in ["code", "text", "reference", "display", "title"] {
         if let Some(text) = value.get(key).and_then(Value::as_str) {
             return format!("“{text}”");
@@ -169,6 +179,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_extension_is_named_and_says_what_it_says() {
+        let display =
+            json!({"url": "http://hl7.org/fhir/x/StructureDefinition/sec-display", "valueString": "No redisclosure."});
+        assert_eq!(brief(&json!([display])), "sec-display “No redisclosure.”");
+        let coded = json!({"url": "https://a/basis", "valueCoding": {"code": "42CFRPart2"}});
+        assert_eq!(brief(&coded), "basis “42CFRPart2”");
+    }
 
     #[test]
     fn a_diff_names_what_went_what_changed_and_what_came() {
