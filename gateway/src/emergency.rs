@@ -115,4 +115,8 @@ impl Sink for ProgramWebhook {
         }
         Ok(())
     }
+
+    fn tells(&self, entry: &Entry) -> bool {
+        documentation(entry).is_some()
+    }
 }

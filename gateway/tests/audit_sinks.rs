@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use fhirwall::audit::delivery::Delivery;
 use fhirwall::audit::event::Site;
+use fhirwall::audit::read::{Filter, entries};
 use fhirwall::audit::sinks::{FhirEndpoint, NdjsonFile, OcsfEndpoint, OtlpLogs, Sink, SinkError};
 use fhirwall::audit::webhook::{AlertWebhook, Webhook, WebhookSecret};
 use fhirwall::audit::{
@@ -24,6 +25,8 @@ type Told = Vec<(String, String, Value)>;
 struct Server {
     told: Arc<Mutex<Told>>,
     away: Arc<AtomicBool>,
+    /// What it will never take, by a text of it, and how it says so.
+    refuses: Arc<Mutex<Option<(String, u16)>>>,
 }
 
 #[async_trait]
@@ -31,6 +34,11 @@ impl Fetch for Server {
     async fn fetch(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, FetchError> {
         if self.away.load(Ordering::SeqCst) {
             return Ok(http::Response::builder().status(503).body(vec![]).unwrap());
+        }
+        let text = String::from_utf8_lossy(request.body()).into_owned();
+        let refuses = self.refuses.lock().unwrap().clone();
+        if let Some((_, status)) = refuses.filter(|(what, _)| text.contains(what.as_str())) {
+            return Ok(http::Response::builder().status(status).body(vec![]).unwrap());
         }
         let body = serde_json::from_slice(request.body()).unwrap_or_else(|_| {
             // One JSON document a line.
@@ -87,6 +95,67 @@ async fn a_file_is_told_every_record_once_and_goes_on_after_a_restart() {
     let expected: Vec<u64> = (1..=log.durable_seq()).collect();
     assert_eq!(seqs, expected);
     log.close().await;
+}
+
+/// A FHIR sink, and one that takes many records at once.
+fn sinks(server: &Server) -> [Box<dyn Sink>; 2] {
+    let client = || Arc::new(server.clone());
+    let site = Site { name: "north".to_owned(), base_url: "https://fhir.example/fhir".to_owned() };
+    let base_url = "https://audit.example/fhir".to_owned();
+    [
+        Box::new(FhirEndpoint { base_url, site, client: client(), authorization: None }),
+        Box::new(OcsfEndpoint { url: "https://siem.example/in".to_owned(), client: client(), authorization: None }),
+    ]
+}
+
+#[tokio::test]
+async fn a_record_that_a_sink_refuses_for_good_is_parked_and_the_others_are_told() {
+    for (at, name) in ["fhir", "ocsf"].into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(dir.path(), 5).await;
+        let server = Server::default();
+        *server.refuses.lock().unwrap() = Some(("p2".to_owned(), 422));
+        let sink = sinks(&server).into_iter().nth(at).unwrap();
+        let delivery = Delivery::new(name, sink, Arc::clone(&log));
+        drain(&delivery).await;
+        assert_eq!((delivery.parked(), delivery.behind()), (1, 0), "{name}");
+        let told = format!("{:?}", server.told());
+        assert!(["p0", "p1", "p3", "p4"].iter().all(|patient| told.contains(patient)), "{name}: {told}");
+        assert!(!told.contains("p2"), "{name}");
+        // What became of it is on record: it is found in the log by its number.
+        log.sign_head().await;
+        let filter = Filter { kinds: vec![Kind::Alert], ..Filter::default() };
+        let alerts = entries(dir.path(), None, &filter).unwrap();
+        assert_eq!(alerts.len(), 1, "{name}");
+        let says = alerts[0].body.as_ref().unwrap()["says"].as_str().unwrap().to_owned();
+        let parked =
+            entries(dir.path(), None, &Filter { patient: Some("p2".to_owned()), ..Filter::default() }).unwrap();
+        assert!(says.contains(&format!("record {} ({})", parked[0].seq, parked[0].hash)), "{says}");
+        log.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_refuses_everything_or_its_caller_loses_nothing() {
+    // A wrong form of everything, then a missing permission, a wrong place, and too much at once: the sink is to be mended.
+    for status in [400, 401, 403, 404, 429] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(dir.path(), 5).await;
+        let server = Server::default();
+        let refused = if status == 400 { "" } else { "p2" };
+        *server.refuses.lock().unwrap() = Some((refused.to_owned(), status));
+        let [fhir, _] = sinks(&server);
+        let delivery = Delivery::new("fhir", fhir, Arc::clone(&log));
+        for _ in 0..3 {
+            assert!(matches!(delivery.run().await, Err(SinkError::Refused(refused)) if refused == status));
+        }
+        assert_eq!(delivery.parked(), 0, "{status}");
+        *server.refuses.lock().unwrap() = None;
+        drain(&delivery).await;
+        let told = format!("{:?}", server.told());
+        assert!((0..5).all(|n| told.contains(&format!("p{n}"))), "{status}: {told}");
+        log.close().await;
+    }
 }
 
 #[tokio::test]

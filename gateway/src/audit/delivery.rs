@@ -9,11 +9,14 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde_json::json;
 use tokio::sync::{Mutex, watch};
 
 use super::AuditLog;
 use super::read::Entry;
+use super::record::{Kind, Record};
 use super::sinks::{Sink, SinkError};
 use super::tail::Tail;
 
@@ -24,6 +27,8 @@ pub struct Delivery {
     sink: Box<dyn Sink>,
     cursor: PathBuf,
     taken: watch::Sender<u64>,
+    /// How many records it will never take.
+    parked: AtomicU64,
     work: Mutex<Work>,
 }
 
@@ -45,10 +50,11 @@ impl Delivery {
         let taken = if taken > log.durable_seq() { 0 } else { taken };
         let tail = Tail::new(log.dir.clone(), log.encryption_key.clone());
         let work = Mutex::new(Work { tail: Some(tail), untold: Vec::new() });
-        let delivery = Self { name: name.to_owned(), log, sink, cursor, taken: watch::Sender::new(taken), work };
+        let (name, parked) = (name.to_owned(), AtomicU64::new(0));
+        let delivery = Self { name, log, sink, cursor, taken: watch::Sender::new(taken), parked, work };
         // From now on the log keeps what this sink has not taken.
         if let Err(error) = delivery.move_to(taken) {
-            tracing::warn!(%error, sink = name, "the cursor of an audit sink cannot be kept");
+            tracing::warn!(%error, sink = delivery.name, "the cursor of an audit sink cannot be kept");
         }
         delivery
     }
@@ -60,6 +66,10 @@ impl Delivery {
     /// Tells the sink the next batch of durable records; returns how many. To be called again at once while it returns
     /// more than none, and after a pause when it fails.
     ///
+    /// A record that the sink refuses for good, while it takes another, is parked: it stays in the log, that it was refused
+    /// is recorded and counted, and the sink is told on. One that refuses all it is told is told again: it is the sink
+    /// that is wrong then.
+    ///
     /// # Errors
     /// When the sink did not take them: the cursor stays where it was.
     pub async fn run(&self) -> Result<usize, SinkError> {
@@ -68,9 +78,64 @@ impl Delivery {
             work.untold = self.read(&mut work).await?;
         }
         let Some(last) = work.untold.last().map(|entry| entry.seq) else { return Ok(0) };
-        self.sink.deliver(&work.untold).await?;
+        match self.sink.deliver(&work.untold).await {
+            Err(error) if error.is_for_good() => {
+                // Read anew next time: what comes after may be taken.
+                let untold = std::mem::take(&mut work.untold);
+                self.one_by_one(&untold, error).await?;
+                self.move_to(last).map_err(SinkError::Io)?;
+                return Ok(untold.len());
+            }
+            delivered => delivered?,
+        }
         self.move_to(last).map_err(SinkError::Io)?;
         Ok(std::mem::take(&mut work.untold).len())
+    }
+
+    /// Tells each entry by itself, and parks what is refused for good if anything is taken.
+    async fn one_by_one(&self, entries: &[Entry], error: SinkError) -> Result<(), SinkError> {
+        let (mut taken, mut refused) = (0_usize, Vec::new());
+        for entry in entries.iter().filter(|entry| self.sink.tells(entry)) {
+            match self.sink.deliver(std::slice::from_ref(entry)).await {
+                Ok(()) => taken = taken.saturating_add(1),
+                Err(error) if error.is_for_good() => refused.push((entry, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        if taken == 0 {
+            return Err(error);
+        }
+        for (entry, error) in refused {
+            self.park(entry, &error);
+        }
+        Ok(())
+    }
+
+    fn park(&self, entry: &Entry, error: &SinkError) {
+        const ALERT: &str = "audit-sink-refusal";
+        self.parked.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(%error, sink = self.name, record = entry.seq, "an audit sink will never take a record; it is told on");
+        let of_a_refusal = entry.kind == Kind::Alert
+            && entry.body.as_ref().and_then(|body| body.get("alert")).is_some_and(|alert| alert == ALERT);
+        // A sink that takes no such alert either would be told of its own refusals for ever.
+        if !of_a_refusal {
+            let says = format!("record {} ({}) stays in the log alone: {error}", entry.seq, entry.hash);
+            self.log.note(Record::of(
+                Kind::Alert,
+                json!({
+                    "alert": ALERT,
+                    "subject": self.name,
+                    "says": says,
+                    "times_before": 0,
+                    "runbook": "docs/runbooks/audit-sink-behind.md",
+                }),
+            ));
+        }
+    }
+
+    /// How many records the sink will never take, since the start.
+    pub fn parked(&self) -> u64 {
+        self.parked.load(Ordering::Relaxed)
     }
 
     /// Returns when there is something to tell, or the log is gone.

@@ -22,6 +22,11 @@ use crate::identify::fetch::{Fetch, FetchError};
 pub trait Sink: Send + Sync + fmt::Debug {
     /// Takes these entries, or fails with any of them taken.
     async fn deliver(&self, entries: &[Entry]) -> Result<(), SinkError>;
+
+    /// Is anything told of this entry at all?
+    fn tells(&self, _entry: &Entry) -> bool {
+        true
+    }
 }
 
 /// A sink did not take what it was told. It is told again.
@@ -35,6 +40,17 @@ pub enum SinkError {
     Refused(u16),
     #[error("the sink's URL cannot be used")]
     Url,
+}
+
+impl SinkError {
+    /// Will the sink never take this, however often it is told? Only statuses that speak of what was sent (RFC 9110 15.5),
+    /// not of who sent it, where, or how much.
+    pub(super) fn is_for_good(&self) -> bool {
+        match self {
+            Self::Refused(status) => matches!(status, 400 | 409 | 410 | 412 | 413 | 415 | 422),
+            Self::Io(_) | Self::Unreachable(_) | Self::Url => false,
+        }
+    }
 }
 
 /// A file of OCSF events, one a line, for a shipper to take.
@@ -84,6 +100,10 @@ impl Sink for FhirEndpoint {
             put_json(&*self.client, &url, self.authorization.as_ref(), &event).await?;
         }
         Ok(())
+    }
+
+    fn tells(&self, entry: &Entry) -> bool {
+        !event::events(entry, &self.site).is_empty()
     }
 }
 

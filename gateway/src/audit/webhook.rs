@@ -84,8 +84,7 @@ impl WebhookSecret {
 #[async_trait]
 impl Sink for AlertWebhook {
     async fn deliver(&self, entries: &[Entry]) -> Result<(), SinkError> {
-        const TOLD: [Kind; 4] = [Kind::Alert, Kind::Lockdown, Kind::Gap, Kind::Recovery];
-        for entry in entries.iter().filter(|entry| TOLD.contains(&entry.kind)) {
+        for entry in entries.iter().filter(|entry| self.tells(entry)) {
             let mut body = entry.body.clone();
             let user = body.as_mut().and_then(|body| body.pointer_mut("/scope/user")).and_then(Value::as_object_mut);
             if let Some(user) = user {
@@ -96,6 +95,10 @@ impl Sink for AlertWebhook {
             self.0.tell(entry, &format!("fhirwall.{}", entry.kind.as_str()), &data).await?;
         }
         Ok(())
+    }
+
+    fn tells(&self, entry: &Entry) -> bool {
+        [Kind::Alert, Kind::Lockdown, Kind::Gap, Kind::Recovery].contains(&entry.kind)
     }
 }
 

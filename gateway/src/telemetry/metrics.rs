@@ -46,6 +46,7 @@ pub struct Metrics {
     audit_records: Counter<u64>,
     audit_chain_breaks: Counter<u64>,
     audit_sink_behind: Gauge<u64>,
+    audit_sink_parked: Gauge<u64>,
     alerts: Counter<u64>,
     denial_exceptions: Counter<u64>,
     config_generation: Gauge<u64>,
@@ -99,6 +100,7 @@ impl Metrics {
             audit_records: count("fhirwall_audit_records"),
             audit_chain_breaks: count("fhirwall_audit_chain_breaks"),
             audit_sink_behind: meter.u64_gauge("fhirwall_audit_sink_behind_records").build(),
+            audit_sink_parked: meter.u64_gauge("fhirwall_audit_sink_parked_records").build(),
             alerts: count("fhirwall_alerts"),
             denial_exceptions: count("fhirwall_denial_exceptions"),
             config_generation: meter.u64_gauge("fhirwall_config_generation").build(),
@@ -258,6 +260,11 @@ impl Metrics {
         self.audit_sink_behind.record(records, &[KeyValue::new("sink", sink.to_owned())]);
     }
 
+    /// How many records a sink will never take, since the start.
+    pub fn audit_sink_parked(&self, sink: &str, records: u64) {
+        self.audit_sink_parked.record(records, &[KeyValue::new("sink", sink.to_owned())]);
+    }
+
     pub fn alert(&self, alert: &'static str) {
         self.alerts.add(1, &[KeyValue::new("alert", alert)]);
     }
@@ -298,6 +305,7 @@ mod tests {
         metrics.jwks_refresh("https://idp.example", "ok");
         metrics.audit_record();
         metrics.audit_sink_behind("fhir https://arr.example/fhir", 7);
+        metrics.audit_sink_parked("ocsf", 1);
         metrics.alert("denials");
         metrics.denial_exception("45 CFR 171.202");
         metrics.config(3, "ok");
@@ -320,6 +328,7 @@ mod tests {
             "fhirwall_audit_records_total 1",
             "fhirwall_audit_chain_breaks_total 0",
             r#"fhirwall_audit_sink_behind_records{sink="fhir https://arr.example/fhir"} 7"#,
+            r#"fhirwall_audit_sink_parked_records{sink="ocsf"} 1"#,
             r#"fhirwall_alerts_total{alert="denials"} 1"#,
             r#"fhirwall_denial_exceptions_total{exception="45 CFR 171.202"} 1"#,
             "fhirwall_config_generation 3",
