@@ -31,7 +31,7 @@ pub struct Args {
     /// Ask the neighbours as well, as `fhirwall scan` does.
     #[arg(long)]
     scan: bool,
-    /// The key that the audit log is sealed with.
+    /// The key that the audit log is sealed with; by default the configured one.
     #[arg(long)]
     encryption_key: Option<PathBuf>,
     /// Check the signature of the report in this directory instead.
@@ -67,7 +67,8 @@ fn make(args: &Args, config: &Path) -> Result<ExitCode, Failure> {
     } else {
         None
     };
-    let key = args.encryption_key.as_deref().map(encryption_key).transpose()?;
+    let configured = config.gateway.keys.audit_encryption_file.as_deref();
+    let key = args.encryption_key.as_deref().or(configured).map(encryption_key).transpose()?;
     let period = Period { from: moment(args.from.as_deref())?, to: moment(args.to.as_deref())? };
     let evidence = collect(&config, scanned.as_ref(), key.as_ref(), period, now)
         .map_err(|error| (exit::OUT_OF_REACH, format!("{:#}", anyhow::Error::from(error))))?;
