@@ -43,4 +43,6 @@ installed. Next:
   2. fhirwall check --config /etc/fhirwall/fhirwall.yaml
   3. systemctl enable --now fhirwall
   4. systemctl enable --now fhirwall-scan.timer   # asks every night what stands open beside the gateway
+A new binary, with shutdown.upgrade_socket set, without refusing a connection:
+     install.sh NEW-BINARY && systemctl kill -s USR2 --kill-whom=main fhirwall
 END

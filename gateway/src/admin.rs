@@ -190,7 +190,9 @@ async fn configuration(State(admin): State<Admin>) -> Response {
 
 async fn decision(State(admin): State<Admin>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    match admin.operations.decision(&id) {
+    let (operations, asked) = (Arc::clone(&admin.operations), id.clone());
+    // An older one is looked for in the files of the log.
+    match tokio::task::spawn_blocking(move || operations.decision(&asked)).await.ok().flatten() {
         // Browsers name it first; programs do not name it at all.
         Some(record) if accept.is_some_and(|accept| accept.contains("text/html")) => {
             dashboard::decision(&admin, &id, &record).await

@@ -5,6 +5,7 @@
 //! record is durable: the caller sends nothing before. A log that cannot be written refuses, and the gateway answers 503.
 
 mod chain;
+pub mod chains;
 pub mod delivery;
 pub mod disk;
 pub mod event;
@@ -28,7 +29,7 @@ mod writer;
 use std::borrow::Borrow;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
@@ -45,7 +46,7 @@ pub use seal::{EncryptionKey, InvalidEncryptionKey};
 pub use sign::{InvalidKey, SigningKey, VerifyingKey};
 
 use crate::clock::Clock;
-use disk::{Directory, Disk};
+use disk::{Directory, DirectoryError, Disk};
 use notes::Notes;
 use recent::Recent;
 use writer::{Command, Settings, Write, Writer};
@@ -161,6 +162,18 @@ impl AuditLog {
         Self::open_on(disk, config, clock)
     }
 
+    /// The same beside another process that still writes to the directory: this one begins, or takes up, a chain of its
+    /// own ([`chains`]). Only for a process that takes over from the other.
+    pub fn open_beside(config: AuditConfig, clock: Arc<dyn Clock>) -> Result<Arc<Self>, AuditOpenError> {
+        for dir in chains::candidates(&config.dir) {
+            match Directory::lock(&dir) {
+                Err(DirectoryError::Locked(_)) => {}
+                locked => return Self::open_on(Arc::new(locked?), AuditConfig { dir, ..config }, clock),
+            }
+        }
+        Err(DirectoryError::Locked(config.dir).into())
+    }
+
     /// The same on any [`Disk`].
     pub fn open_on(
         disk: Arc<dyn Disk>,
@@ -238,6 +251,12 @@ impl AuditLog {
         self.recent.all()
     }
 
+    /// The latest record of a recent decision as JSON, from memory alone.
+    pub fn recent_decision(&self, id: &str) -> Option<serde_json::Value> {
+        let (_, record) = self.recent.find(id)?;
+        serde_json::to_value(record).ok()
+    }
+
     /// The latest record of a decision, from memory or, for an older one, from the log. Reads files: not for the path
     /// of a request.
     ///
@@ -249,7 +268,7 @@ impl AuditLog {
         }
         let kinds = vec![Kind::Attempt, Kind::Disclosure, Kind::Refusal];
         let filter = read::Filter { decision: Some(id.to_owned()), kinds, ..read::Filter::default() };
-        let entries = read::entries(&self.dir, self.encryption_key.as_ref(), &filter)?;
+        let entries = read::entries(chains::root(&self.dir), self.encryption_key.as_ref(), &filter)?;
         Ok(entries.last().and_then(|entry| Some((entry.kind, entry.record()?))))
     }
 
@@ -263,6 +282,11 @@ impl AuditLog {
         if taken.is_none_or(|write| !self.notes.add(write)) {
             self.status.lost_ends.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Where its chain is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The counters of refusals of callers that were never identified.

@@ -16,6 +16,7 @@ mod replay;
 pub mod report;
 pub mod run;
 pub mod scan;
+mod supervised;
 pub mod support;
 
 use std::process::ExitCode;

@@ -15,7 +15,6 @@ pub mod consents;
 pub mod control;
 pub mod dashboard;
 pub mod decide;
-pub mod decisions;
 pub mod demo;
 pub mod emergency;
 pub mod evidence;

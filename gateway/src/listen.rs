@@ -196,7 +196,7 @@ impl Listener {
             };
             self.take(accepted, slot, &told).await;
         }
-        if self.in_flight.is_handed_over() {
+        if self.in_flight.accepts_elsewhere(&sockets) {
             return;
         }
         // The kernel has connected some already: closing the socket now would reset them.

@@ -419,7 +419,6 @@ impl<'a> Journey<'a> {
     }
 
     async fn record(&self, record: Record) -> Result<(), AuditUnavailable> {
-        self.shared.decisions.keep(&record);
         self.shared.audit.record(record).await.map(|_| ())
     }
 

@@ -3,7 +3,9 @@
 mod admin;
 pub(crate) mod behaviour;
 mod board;
+mod bounds;
 mod deliveries;
+mod handover;
 mod operations;
 mod service;
 mod start;
@@ -19,9 +21,10 @@ use tokio::sync::watch as channel;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+pub use handover::{NotOffered, NotTaken};
 pub use service::ListenerService;
 pub(crate) use start::chain;
-pub use start::{StartError, prepare};
+pub use start::{Start, StartError, prepare, prepare_as};
 
 use crate::audit::delivery::Delivery;
 use crate::generation::Generation;
@@ -45,6 +48,8 @@ pub struct Prepared {
     pub draining: Arc<AtomicBool>,
     /// Turns true when listeners shall stop to accept.
     pub stop: channel::Sender<bool>,
+    /// Turns true when another process has taken over.
+    handed: channel::Sender<bool>,
     deliveries: Vec<Arc<Delivery>>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -56,18 +61,14 @@ pub struct Running {
     pub live: Arc<Live<Generation>>,
     pub addresses: Vec<SocketAddr>,
     trigger: Trigger,
-    draining: Arc<AtomicBool>,
-    stop: channel::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
-    deliveries: Vec<Arc<Delivery>>,
-    tasks: Vec<JoinHandle<()>>,
+    ending: Ending,
 }
 
 impl Prepared {
     /// Serves the admin address and every listener on the current runtime.
     pub fn serve(self) -> std::io::Result<Running> {
-        let mut tasks = self.tasks;
-        tasks.push(service::admin(self.admin, self.admin_tls, &self.gateway, &self.live, &self.draining)?);
+        let admin = service::admin(self.admin, self.admin_tls, &self.gateway, &self.live, &self.draining)?;
         let mut addresses = Vec::new();
         let mut listeners = Vec::new();
         for (listener, socket) in self.listeners {
@@ -75,30 +76,21 @@ impl Prepared {
             let socket = tokio::net::TcpListener::from_std(socket)?;
             listeners.push(tokio::spawn(listener.serve(socket, self.stop.subscribe())));
         }
-        Ok(Running {
-            shared: self.shared,
-            live: self.live,
-            addresses,
-            trigger: self.trigger,
-            draining: self.draining,
-            stop: self.stop,
-            listeners,
-            deliveries: self.deliveries,
-            tasks,
-        })
+        let Self { shared, live, trigger, draining, stop, handed, deliveries, tasks, .. } = self;
+        let ending = Ending { shared: Arc::clone(&shared), draining, stop, handed, admin, deliveries, tasks };
+        Ok(Running { shared, live, addresses, trigger, listeners, ending })
     }
 
     /// Splits off what runs beside the listeners, for a caller that serves those itself.
     pub fn into_parts(self) -> std::io::Result<(Vec<ListenerService>, Ending)> {
-        let mut tasks = self.tasks;
-        tasks.push(service::admin(self.admin, self.admin_tls, &self.gateway, &self.live, &self.draining)?);
+        let admin = service::admin(self.admin, self.admin_tls, &self.gateway, &self.live, &self.draining)?;
         let services = self
             .listeners
             .into_iter()
             .map(|(listener, socket)| ListenerService::new(listener, socket, self.stop.subscribe()))
             .collect();
-        let Self { shared, draining, stop, deliveries, .. } = self;
-        Ok((services, Ending { shared, draining, stop, deliveries, tasks }))
+        let Self { shared, draining, stop, handed, deliveries, tasks, .. } = self;
+        Ok((services, Ending { shared, draining, stop, handed, admin, deliveries, tasks }))
     }
 }
 
@@ -115,9 +107,7 @@ impl Running {
 
     /// Ends: stops to accept, waits for requests under way, closes the audit log.
     pub async fn shutdown(self, drain: Duration) {
-        let Self { shared, draining, stop, deliveries, tasks, .. } = self;
-        let ending = Ending { shared, draining, stop, deliveries, tasks };
-        ending.end(Duration::ZERO, drain).await;
+        self.ending.end(Duration::ZERO, drain).await;
         for listener in self.listeners {
             listener.abort();
         }
@@ -130,25 +120,45 @@ pub struct Ending {
     pub shared: Arc<Shared>,
     draining: Arc<AtomicBool>,
     stop: channel::Sender<bool>,
+    handed: channel::Sender<bool>,
+    admin: JoinHandle<()>,
     deliveries: Vec<Arc<Delivery>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Ending {
+    /// Turns true when another process has taken over: time to end.
+    pub fn handed_over(&self) -> channel::Receiver<bool> {
+        self.handed.subscribe()
+    }
+
     /// Readiness off, keep accepting for `linger`, then drain for at most `drain`, and be done as soon as nothing is
-    /// under way.
+    /// under way. Where another process serves already, nothing lingers.
     pub async fn end(self, linger: Duration, drain: Duration) {
-        self.draining.store(true, std::sync::atomic::Ordering::Release);
-        tokio::time::sleep(linger).await;
+        let handed = *self.handed.borrow();
+        if handed {
+            // Operators, probes and scrapers meet the new process from now on.
+            self.admin.abort();
+        } else {
+            self.draining.store(true, std::sync::atomic::Ordering::Release);
+            tokio::time::sleep(linger).await;
+        }
         self.stop.send_replace(true);
-        if timeout(drain, self.shared.in_flight.until_idle()).await.is_err() {
+        let idle = tokio::select! {
+            idle = timeout(drain, self.shared.in_flight.until_idle()) => idle,
+            never = watch::follow(&self.shared), if handed => match never {},
+        };
+        if idle.is_err() {
             tracing::warn!(requests = self.shared.in_flight.count(), "requests cut off at the end of the drain");
         }
+        self.admin.abort();
         for task in &self.tasks {
             task.abort();
         }
+        // The directory is let go of last: another process tells the sinks what is left in it.
         self.shared.audit.flush_refusals();
-        self.shared.audit.close().await;
+        self.shared.audit.sign_head().await;
         deliveries::finish(&self.deliveries).await;
+        self.shared.audit.close().await;
     }
 }

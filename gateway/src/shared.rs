@@ -8,13 +8,12 @@ use crate::alerts::Alerts;
 use crate::audit::AuditLog;
 use crate::behaviour::Behaviour;
 use crate::clock::Clock;
-use crate::decisions::Decisions;
 use crate::forward::Pools;
 use crate::identify::keys::KnownKeys;
 use crate::identify::state::{ReplayCache, Revocations};
 use crate::listen::InFlight;
 use crate::lockdown::Orders;
-use crate::state::{RedisState, StateStore};
+use crate::state::{EmbeddedState, RedisState, StateStore};
 use crate::telemetry::Metrics;
 
 /// One per process.
@@ -28,9 +27,10 @@ pub struct Shared {
     /// The issuers' keys, over all generations.
     pub known_keys: KnownKeys,
     pub state: Arc<dyn StateStore>,
+    /// What this process keeps of it by itself.
+    pub kept: Arc<EmbeddedState>,
     /// The same, where replicas share it.
     pub redis: Option<Arc<RedisState>>,
-    pub decisions: Decisions,
     pub behaviour: Behaviour,
     pub alerts: Alerts,
     pub lockdowns: Orders,

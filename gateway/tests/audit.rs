@@ -5,9 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fhirwall::audit::verify::{Anchors, Verification, verify};
+use fhirwall::audit::read::{Filter, entries};
+use fhirwall::audit::verify::{Anchors, Verification, verify, verify_chains};
 use fhirwall::audit::{
-    AuditConfig, AuditLog, AuditOpenError, AuditRecord, End, Problem, Record, SignedHead, SigningKey, VerifyingKey,
+    AuditConfig, AuditLog, AuditOpenError, AuditRecord, End, Kind, Problem, Record, SignedHead, SigningKey,
+    VerifyingKey,
 };
 use fhirwall::clock::{Clock, FixedClock};
 use tempfile::TempDir;
@@ -323,6 +325,60 @@ async fn a_second_writer_is_refused() {
     assert!(matches!(second, Err(AuditOpenError::Directory(_))));
     log.close().await;
     assert!(AuditLog::open(site.config(), Arc::new(site.clock.clone())).is_ok());
+}
+
+#[tokio::test]
+async fn chains_beside_each_other_are_each_whole_and_read_as_one_log() {
+    let site = Site::new();
+    let beside = || AuditLog::open_beside(site.config(), Arc::new(site.clock.clone()) as Arc<dyn Clock>).unwrap();
+    let first = site.open();
+    first.record(disclosure(0)).await.unwrap();
+    let second = beside();
+    assert_eq!(second.dir(), site.dir.path().join("chain-2"));
+    let third = beside();
+    assert_eq!(third.dir(), site.dir.path().join("chain-3"));
+    for (n, log) in [&second, &first, &third, &second].into_iter().enumerate() {
+        site.clock.advance_seconds(1);
+        log.record(disclosure(u32::try_from(n).unwrap() + 1)).await.unwrap();
+    }
+    // Whoever asks one of them finds what another wrote, in the order of time.
+    assert!(third.decision("d1").unwrap().is_some());
+    let filter = Filter { kinds: vec![Kind::Disclosure], ..Filter::default() };
+    let decisions = || -> Vec<String> {
+        let found = entries(site.dir.path(), None, &filter).unwrap();
+        found.iter().map(|entry| entry.record().unwrap().decision).collect()
+    };
+    assert_eq!(decisions(), ["d0", "d1", "d2", "d3", "d4"]);
+    let head = second.sign_head().await.unwrap();
+    for log in [&first, &second, &third] {
+        log.close().await;
+    }
+    let check = |head: Option<SignedHead>| {
+        let chains = verify_chains(site.dir.path(), &Anchors { keys: vec![site.public()], head }).unwrap();
+        assert_eq!(chains.len(), 3);
+        chains
+            .into_iter()
+            .map(|(_, chain)| (chain.finding.map(|found| found.problem), chain.anchored_seq))
+            .collect::<Vec<_>>()
+    };
+    let found = check(Some(head.clone()));
+    assert!(found.iter().all(|(problem, _)| problem.is_none()), "{found:?}");
+    assert!(found[1].1 >= Some(head.seq));
+    // One that was cut off, or taken away, is found by its head.
+    let segment = site.dir.path().join("chain-2/audit-00000001.ndjson");
+    let text = fs::read_to_string(&segment).unwrap();
+    let cut: Vec<&str> = text.lines().take(2).collect();
+    fs::write(&segment, format!("{}\n", cut.join("\n"))).unwrap();
+    assert_eq!(check(Some(head.clone()))[1].0, Some(Problem::Truncated));
+    fs::write(&segment, text).unwrap();
+    assert_eq!(check(Some(head.clone()))[1].0, None);
+    let gone = SignedHead { chain: "another".to_owned(), ..head };
+    assert!(check(Some(gone))[0].0.is_some());
+    // The next process takes up the first that nobody writes, and a second writer is refused as ever.
+    let next = beside();
+    assert_eq!(next.dir(), site.dir.path());
+    assert!(AuditLog::open(site.config(), Arc::new(site.clock.clone()) as Arc<dyn Clock>).is_err());
+    next.close().await;
 }
 
 #[tokio::test]

@@ -198,7 +198,7 @@ async fn what_2_51_c_wants_is_on_record_as_an_audit_event_and_with_the_program()
     let reply = stage.claims(BRUNO, json!({})).await;
     assert!(rows(&reply) > 0);
     let decision = reply.header("x-request-id").to_owned();
-    let record = stage.world.gateway.shared.decisions.get(&decision).expect("a record");
+    let record = stage.world.gateway.shared.audit.recent_decision(&decision).expect("a record");
     let emergency = &record["emergency"];
     assert_eq!(emergency["reason"], "found unconscious, unknown medication");
     assert_eq!(emergency["name"], "Dr. Noor Haddad");

@@ -28,7 +28,7 @@ async fn what_is_not_understood_is_withheld() {
         assert_eq!(reply.status, 502, "{how:?}: {}", reply.text());
         assert!(!reply.text().contains("mara"), "{how:?}: {}", reply.text());
         let decision = reply.header("x-request-id").to_owned();
-        let record = stage.world.gateway.shared.decisions.get(&decision).expect("a record");
+        let record = stage.world.gateway.shared.audit.recent_decision(&decision).expect("a record");
         assert_eq!(record["status"], 502, "{how:?}");
     }
     stage.neighbours().ehr.behave();

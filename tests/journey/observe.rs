@@ -91,7 +91,7 @@ impl Stage {
     }
 
     fn record(&self, reply: &Reply) -> Value {
-        self.world.gateway.shared.decisions.get(reply.header("x-request-id")).unwrap_or_default()
+        self.world.gateway.shared.audit.recent_decision(reply.header("x-request-id")).unwrap_or_default()
     }
 }
 

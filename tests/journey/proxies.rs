@@ -59,7 +59,7 @@ fn announcement() -> Vec<u8> {
 
 /// Whom the record names as the caller's address.
 fn recorded(stage: &Stage, decision: &str) -> String {
-    let record = stage.world.gateway.shared.decisions.get(decision).expect("a record");
+    let record = stage.world.gateway.shared.audit.recent_decision(decision).expect("a record");
     record["address"].as_str().unwrap_or_default().to_owned()
 }
 

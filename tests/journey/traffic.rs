@@ -57,7 +57,7 @@ async fn at_its_bound_the_gateway_turns_research_away_before_treatment() {
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert!(refused.text().contains("overloaded"));
     assert_eq!(refused.header("retry-after"), "30");
-    let record = stage.world.gateway.shared.decisions.get(refused.header("x-request-id")).expect("a record");
+    let record = stage.world.gateway.shared.audit.recent_decision(refused.header("x-request-id")).expect("a record");
     assert_eq!(record["reason"], "overloaded");
     assert_eq!(stage.treatment("/AllergyIntolerance?patient=amara-osei").await.status, 200);
     assert_eq!(first.await.unwrap().status, 200);

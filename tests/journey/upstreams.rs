@@ -158,7 +158,7 @@ async fn with_every_url_away_the_answer_is_503_at_once_with_a_record_and_the_gat
     let reply = stage.treatment(PATIENT).await;
     assert_eq!(reply.status, 503, "{}", reply.text());
     assert!(reply.header("retry-after").parse::<u64>().is_ok_and(|wait| (1..=30).contains(&wait)));
-    let record = stage.world.gateway.shared.decisions.get(reply.header("x-request-id")).expect("a record");
+    let record = stage.world.gateway.shared.audit.recent_decision(reply.header("x-request-id")).expect("a record");
     assert_eq!((&record["status"], &record["reason"]), (&503.into(), &"upstream-busy".into()), "{record}");
     let (status, text) = stage.operators_see("/readyz?verbose").await;
     assert_eq!(status, 200, "{text}");

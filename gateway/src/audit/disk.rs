@@ -44,6 +44,8 @@ pub enum DirectoryError {
     Io(PathBuf, #[source] io::Error),
 }
 
+/// While a file of this name lies in the directory, nothing is removed (Fed. R. Civ. P. 37(e); 45 CFR 164.316(b)(2)).
+pub(super) const LEGAL_HOLD: &str = "legal-hold";
 /// Records name patients: nobody but the gateway's own user reads them.
 const FILE_MODE: u32 = 0o600;
 
@@ -69,7 +71,12 @@ impl Directory {
 
 impl Disk for Directory {
     fn list(&self) -> io::Result<Vec<String>> {
-        names(&self.path)
+        let mut names = names(&self.path)?;
+        // A hold on the audit directory holds each of its chains.
+        if super::chains::root(&self.path).join(LEGAL_HOLD).exists() && !names.iter().any(|name| name == LEGAL_HOLD) {
+            names.push(LEGAL_HOLD.to_owned());
+        }
+        Ok(names)
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {

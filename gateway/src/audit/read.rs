@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::chain::Line;
+use super::chains::directories;
 use super::disk::names;
 use super::record::{AuditRecord, Kind};
 use super::seal::{EncryptionKey, Sealer};
@@ -89,7 +90,7 @@ impl Filter {
     }
 }
 
-/// Hands every entry that matches to `each`, oldest first, until it breaks.
+/// Hands every entry that matches to `each`, chain by chain, each from its oldest, until it breaks.
 ///
 /// Lines that are no records are passed over: whether the log is whole is for `verify` to say.
 ///
@@ -101,6 +102,20 @@ pub fn scan(
     filter: &Filter,
     mut each: impl FnMut(Entry) -> ControlFlow<()>,
 ) -> io::Result<()> {
+    for chain in directories(dir)? {
+        if scan_chain(&chain, key, filter, &mut each)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn scan_chain(
+    dir: &Path,
+    key: Option<&EncryptionKey>,
+    filter: &Filter,
+    each: &mut impl FnMut(Entry) -> ControlFlow<()>,
+) -> io::Result<ControlFlow<()>> {
     for number in segment::numbers(&names(dir)?) {
         let bytes = fs::read(dir.join(segment::name(number)))?;
         let mut sealer = None;
@@ -111,14 +126,14 @@ pub fn scan(
             }
             let Some(entry) = entry(&line, sealer.as_ref()) else { continue };
             if filter.matches(&entry) && each(entry).is_break() {
-                return Ok(());
+                return Ok(ControlFlow::Break(()));
             }
         }
     }
-    Ok(())
+    Ok(ControlFlow::Continue(()))
 }
 
-/// All entries that match.
+/// All entries that match, oldest first.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -128,6 +143,10 @@ pub fn entries(dir: &Path, key: Option<&EncryptionKey>, filter: &Filter) -> io::
         found.push(entry);
         ControlFlow::Continue(())
     })?;
+    // Of one chain they are in order already, and stay so when its clock was set back.
+    if directories(dir)?.len() > 1 {
+        found.sort_by_key(|entry| entry.time);
+    }
     Ok(found)
 }
 

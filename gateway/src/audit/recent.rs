@@ -53,7 +53,7 @@ impl Recent {
         kept.into_iter().filter_map(|(kind, body)| Some((kind, read(&body)?))).collect()
     }
 
-    /// The latest record of this decision.
+    /// The latest record of this decision. It may name fewer patients and instances than the one in the log.
     pub(super) fn find(&self, decision: &str) -> Option<(Kind, AuditRecord)> {
         let (kind, body) = {
             let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::chain::{Link, SignedHead, close_line, hex, timestamp, write_header};
 use super::delivery::is_cursor;
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, LEGAL_HOLD};
 use super::notes::Notes;
 use super::record::Kind;
 use super::seal::{EncryptionKey, Sealer};
@@ -91,8 +91,6 @@ const UNSIGNED_RECORDS: u64 = 4096;
 /// How long a record that nobody waits for may be in memory alone.
 const NOTES_WAIT: Duration = Duration::from_millis(100);
 const HEAD_FILE: &str = "head.json";
-/// While a file of this name lies in the directory, nothing is removed (Fed. R. Civ. P. 37(e); 45 CFR 164.316(b)(2)).
-const LEGAL_HOLD: &str = "legal-hold";
 
 impl Writer {
     /// Takes the log up where it stands. Nothing is written yet.

@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::audit::event::{self, Site};
 use crate::audit::read::{Entry, Filter, entries};
 use crate::audit::report::{self, Incident};
-use crate::audit::verify::{Anchors, Verification, verify};
+use crate::audit::verify::{Anchors, Verification, verify_chains};
 use crate::audit::{AuditRecord, EncryptionKey, Kind, SignedHead, VerifyingKey, ocsf};
 use crate::cli::exit;
 
@@ -151,16 +151,42 @@ fn run_verify(args: &Verify) -> Result<ExitCode, Failure> {
     let keys = args.public_key.iter().map(read_key).collect::<Result<Vec<_>, _>>()?;
     let pinned = !keys.is_empty();
     let anchors = Anchors { keys, head };
-    let result = verify(&args.dir, &anchors)
+    let chains = verify_chains(&args.dir, &anchors)
         .map_err(|error| (exit::OUT_OF_REACH, format!("cannot read the log in `{}`: {error}", args.dir.display())))?;
-    if result.segments == 0 && result.finding.is_none() {
+    if chains.iter().all(|(_, result)| result.segments == 0 && result.finding.is_none()) {
         return Err((exit::USAGE, format!("there is no audit log in `{}`", args.dir.display())));
     }
     match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&result).unwrap_or_default()),
-        Output::Text => print_text(&result, pinned),
+        Output::Json => println!("{:#}", as_json(&chains)),
+        Output::Text => {
+            for (dir, result) in &chains {
+                if chains.len() > 1 {
+                    println!("{}:", dir.display());
+                }
+                print_text(result, pinned);
+            }
+        }
     }
-    Ok(if result.finding.is_some() { ExitCode::from(exit::FINDINGS) } else { ExitCode::SUCCESS })
+    let broken = chains.iter().any(|(_, result)| result.finding.is_some());
+    Ok(if broken { ExitCode::from(exit::FINDINGS) } else { ExitCode::SUCCESS })
+}
+
+/// The first chain, and in `beside` those of processes that took over while another still wrote.
+fn as_json(chains: &[(PathBuf, Verification)]) -> serde_json::Value {
+    let of = |(dir, result): &(PathBuf, Verification)| {
+        let mut value = serde_json::to_value(result).unwrap_or_default();
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("dir".to_owned(), dir.display().to_string().into());
+        }
+        value
+    };
+    let mut all = chains.iter().map(of);
+    let mut first = all.next().unwrap_or_default();
+    let beside: Vec<_> = all.collect();
+    if let Some(fields) = first.as_object_mut().filter(|_| !beside.is_empty()) {
+        fields.insert("beside".to_owned(), beside.into());
+    }
+    first
 }
 
 fn print_text(result: &Verification, pinned: bool) {

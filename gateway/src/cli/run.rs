@@ -9,20 +9,25 @@ use async_trait::async_trait;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
+use super::supervised;
 use crate::clock::SystemClock;
 use crate::config::{Config, LogFormat, LogLevel};
 use crate::reload::{Timing, hangups};
-use crate::serve::{Ending, prepare};
+use crate::serve::{Ending, Start, prepare_as};
 use crate::telemetry::Telemetry;
 
-/// Serves until SIGTERM or SIGINT; SIGHUP looks at the files again.
+/// Serves until SIGTERM or SIGINT. SIGHUP looks at the files again; SIGUSR2 starts the program anew, which takes over.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The gateway's configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Take over from the process that serves (`shutdown.upgrade_socket`): no connection is refused, and that process
+    /// finishes what it has. Where none serves, this is an ordinary start.
+    #[arg(long)]
+    upgrade: bool,
 }
 
 pub fn run(args: &Args) -> ExitCode {
@@ -49,7 +54,8 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(telemetry) => telemetry,
         Err(error) => return refused(&error),
     };
-    let prepared = match prepare(&args.config, Arc::new(SystemClock), Timing::default()) {
+    let start = if args.upgrade { Start::Upgrade } else { Start::Anew };
+    let prepared = match prepare_as(start, &args.config, Arc::new(SystemClock), Timing::default()) {
         Ok(prepared) => prepared,
         Err(error) => return refused(&error),
     };
@@ -73,7 +79,11 @@ pub fn run(args: &Args) -> ExitCode {
     for service in services {
         server.add_service(service);
     }
+    if let Err(error) = supervised::ready() {
+        tracing::warn!(%error, "the service manager does not hear that this process serves");
+    }
     let signal = Ends {
+        handed: ending.handed_over(),
         ending: Mutex::new(Some(ending)),
         linger: shutdown.linger,
         drain: shutdown.drain,
@@ -98,6 +108,7 @@ async fn async_hangups(trigger: crate::reload::Trigger) {
 
 /// Waits for the end, drains, and only then tells pingora to stop.
 struct Ends {
+    handed: watch::Receiver<bool>,
     ending: Mutex<Option<Ending>>,
     linger: Duration,
     drain: Duration,
@@ -111,11 +122,17 @@ impl ShutdownSignalWatch for Ends {
         else {
             return ShutdownSignal::FastShutdown;
         };
-        let linger = tokio::select! {
-            _ = terminate.recv() => self.linger,
-            _ = interrupt.recv() => Duration::ZERO,
+        let Ok(mut exchange) = signal(SignalKind::user_defined2()) else { return ShutdownSignal::FastShutdown };
+        let mut handed = self.handed.clone();
+        let linger = loop {
+            tokio::select! {
+                _ = terminate.recv() => break self.linger,
+                _ = interrupt.recv() => break Duration::ZERO,
+                Ok(_) = handed.wait_for(|handed| *handed) => break Duration::ZERO,
+                _ = exchange.recv() => supervised::start_successor(),
+            }
         };
-        tracing::info!("ending: readiness is off, requests under way are finished");
+        tracing::info!("ending: requests under way are finished");
         if let Some(ending) = self.ending.lock().await.take() {
             let drain = self.drain;
             let ended = self.runtime.spawn(async move { ending.end(linger, drain).await });

@@ -141,6 +141,9 @@ section! {
         linger: Duration = Duration::from_secs(5),
         /// How long open requests may take to end.
         drain: Duration = Duration::from_secs(30),
+        /// Where a new process that is started with `--upgrade` asks for the listening sockets: a Unix socket in a
+        /// directory of the gateway's own user, as `/run/fhirwall/upgrade.sock`. Without it, no hand-over.
+        upgrade_socket: Option<Place>,
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     PolicyState, ProofState, State, WaiverState,
 };
 use crate::audit::read::{Entry, Filter, scan};
-use crate::audit::verify::{Anchors, verify};
+use crate::audit::verify::{Anchors, Verification, verify_chains};
 use crate::audit::{EncryptionKey, Kind};
 use crate::config::{Config, RegisteredPartner, Setting as _};
 use crate::control::{self, Finding, Held};
@@ -203,19 +203,20 @@ fn word(shown: &serde_json::Value) -> String {
 fn audit(config: &Config) -> Result<AuditState, CollectError> {
     let dir = &config.gateway.audit.dir;
     let anchors = Anchors { keys: Vec::new(), head: None };
-    let checked = verify(dir, &anchors).map_err(|source| unreadable(config, source))?;
-    let of_kind = |kind: Kind| checked.kinds.get(kind.as_str()).copied().unwrap_or(0);
+    let chains = verify_chains(dir, &anchors).map_err(|source| unreadable(config, source))?;
+    let sum = |of: &dyn Fn(&Verification) -> u64| chains.iter().map(|(_, checked)| of(checked)).sum::<u64>();
+    let of_kind = |kind: Kind| sum(&|checked| checked.kinds.get(kind.as_str()).copied().unwrap_or(0));
     Ok(AuditState {
-        records: checked.records,
-        segments: checked.segments,
-        signed_heads: checked.heads,
-        unsigned: checked.unsigned,
-        broken: checked.finding.as_ref().map(|finding| {
+        records: sum(&|checked| checked.records),
+        segments: sum(&|checked| checked.segments),
+        signed_heads: sum(&|checked| checked.heads),
+        unsigned: sum(&|checked| checked.unsigned),
+        broken: chains.iter().find_map(|(_, checked)| checked.finding.as_ref()).map(|finding| {
             format!("record {} ({} line {}): {}", finding.seq, finding.segment, finding.line, finding.problem)
         }),
         gaps: of_kind(Kind::Gap).saturating_add(of_kind(Kind::Recovery)),
         unreadable: 0,
-        chain: checked.chain,
+        chain: chains.iter().map(|(_, checked)| checked.chain.as_str()).collect::<Vec<_>>().join(", "),
     })
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Nothing is dropped that was accepted: `docs/adr/0057-how-a-process-ends.md` has the order of events.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use pingora::protocols::http::ServerSession;
@@ -32,7 +33,7 @@ pub struct InFlight {
     /// Listeners that accept, and connections.
     open: AtomicUsize,
     nothing: Notify,
-    handed_over: AtomicBool,
+    handed_over: OnceLock<Vec<SocketAddr>>,
 }
 
 impl InFlight {
@@ -62,13 +63,23 @@ impl InFlight {
         }
     }
 
-    /// The listening sockets belong to another process now: it hears whoever waits in their queues.
-    pub fn hand_over(&self) {
-        self.handed_over.store(true, Ordering::Release);
+    /// These listening sockets belong to another process now: it hears whoever waits in their queues. Only the first call
+    /// holds.
+    pub fn hand_over(&self, sockets: Vec<SocketAddr>) {
+        if self.handed_over.set(sockets).is_err() {
+            tracing::error!("the listening sockets were handed over twice");
+        }
     }
 
-    pub(super) fn is_handed_over(&self) -> bool {
-        self.handed_over.load(Ordering::Acquire)
+    /// Does another process serve now?
+    pub fn is_handed_over(&self) -> bool {
+        self.handed_over.get().is_some()
+    }
+
+    /// Does it accept from this socket?
+    pub(super) fn accepts_elsewhere(&self, socket: &TcpListener) -> bool {
+        let sockets = self.handed_over.get().map(Vec::as_slice).unwrap_or_default();
+        socket.local_addr().is_ok_and(|address| sockets.contains(&address))
     }
 }
 

@@ -9,10 +9,14 @@ use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
 use super::StartError;
+use super::start::audit_config;
+use crate::alerts::Alert;
 use crate::audit::delivery::{Delivery, forget_all_but};
+use crate::audit::disk::DirectoryError;
 use crate::audit::event::Site;
 use crate::audit::sinks::{Authorization, FhirEndpoint, NdjsonFile, OcsfEndpoint, OtlpLogs, Sink};
 use crate::audit::webhook::{AlertWebhook, Webhook, WebhookSecret};
+use crate::audit::{AuditConfig, AuditLog, AuditOpenError, chains};
 use crate::config::{self, FilePath, SinkKind};
 use crate::emergency::ProgramWebhook;
 use crate::identify::fetch::{Fetch, HttpsFetch, Outgoing};
@@ -21,31 +25,94 @@ use crate::telemetry::Metrics;
 
 /// A delivery for each sink. Records begin to wait for those that must acknowledge them.
 pub(super) fn of(gateway: &config::Gateway, shared: &Shared) -> Result<Vec<Arc<Delivery>>, StartError> {
-    let mut deliveries = Vec::new();
-    let mut awaited = Vec::new();
-    let names: Vec<String> = gateway.audit.sinks.iter().map(config::Sink::name).collect();
-    let kept: Vec<&str> = names.iter().map(String::as_str).collect();
-    forget_all_but(&gateway.audit.dir, &kept)
-        .map_err(|source| StartError::Read { path: gateway.audit.dir.to_path_buf(), source })?;
-    for (configured, name) in gateway.audit.sinks.iter().zip(&names) {
-        let refused = |problem: String| StartError::Sink { sink: name.clone(), problem };
-        let sink = sink(configured, gateway, shared).map_err(refused)?;
-        let delivery = Arc::new(Delivery::new(name, sink, Arc::clone(&shared.audit)));
-        if configured.acknowledged {
-            awaited.push(delivery.taken());
-        }
-        deliveries.push(delivery);
-    }
+    let deliveries = from(&shared.audit, gateway, shared)?;
+    let acknowledged = gateway.audit.sinks.iter().zip(&deliveries).filter(|(sink, _)| sink.acknowledged);
+    let awaited: Vec<_> = acknowledged.map(|(_, delivery)| delivery.taken()).collect();
     if !awaited.is_empty() {
         shared.audit.wait_for(awaited);
     }
     Ok(deliveries)
 }
 
+/// A delivery of this log for each sink.
+fn from(log: &Arc<AuditLog>, gateway: &config::Gateway, shared: &Shared) -> Result<Vec<Arc<Delivery>>, StartError> {
+    let names: Vec<String> = gateway.audit.sinks.iter().map(config::Sink::name).collect();
+    let kept: Vec<&str> = names.iter().map(String::as_str).collect();
+    forget_all_but(log.dir(), &kept).map_err(|source| StartError::Read { path: log.dir().to_path_buf(), source })?;
+    let of = |(configured, name): (&config::Sink, &String)| {
+        let refused = |problem: String| StartError::Sink { sink: name.clone(), problem };
+        let sink = sink(configured, gateway, shared).map_err(refused)?;
+        Ok(Arc::new(Delivery::new(name, sink, Arc::clone(log))))
+    };
+    gateway.audit.sinks.iter().zip(&names).map(of).collect()
+}
+
+/// Looks after the chains that other processes wrote and that nobody writes any more: what a crash left of one is cut off,
+/// what is too old is removed, and the sinks are told what they were not told. One that is still written is waited for.
+pub(super) async fn of_other_chains(gateway: Arc<config::Gateway>, shared: Arc<Shared>) {
+    const AGAIN: Duration = Duration::from_secs(1);
+    let mut others = match chains::directories(&gateway.audit.dir) {
+        Ok(all) => all,
+        Err(error) => return tracing::error!(%error, "the audit directory cannot be read"),
+    };
+    others.retain(|dir| dir != shared.audit.dir());
+    while !others.is_empty() {
+        let mut still_written = Vec::new();
+        for dir in others {
+            match taken_up(&dir, &gateway, &shared).await {
+                Ok(Some(log)) => tell_the_rest(&log, &gateway, &shared).await,
+                Ok(None) => still_written.push(dir),
+                Err(error) => {
+                    shared.metrics.audit_chain_break();
+                    let chain = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    shared.alerts.raise(Alert::ChainBreak, &chain, "", &super::chain(&error));
+                }
+            }
+        }
+        others = still_written;
+        sleep(AGAIN).await;
+    }
+}
+
+/// The log in this directory, where no other process writes it.
+async fn taken_up(dir: &Path, gateway: &config::Gateway, shared: &Shared) -> Result<Option<Arc<AuditLog>>, StartError> {
+    let config = AuditConfig { dir: dir.to_owned(), ..audit_config(gateway)? };
+    let clock = Arc::clone(&shared.clock);
+    match tokio::task::spawn_blocking(move || AuditLog::open(config, clock)).await {
+        Ok(Ok(log)) => Ok(Some(log)),
+        Ok(Err(AuditOpenError::Directory(DirectoryError::Locked(_)))) => Ok(None),
+        Ok(Err(error)) => Err(error.into()),
+        Err(error) => Err(AuditOpenError::Io(std::io::Error::other(error)).into()),
+    }
+}
+
+/// Tells each sink what it has not taken of a log that grows no more, and lets go of it.
+async fn tell_the_rest(log: &Arc<AuditLog>, gateway: &config::Gateway, shared: &Shared) {
+    match from(log, gateway, shared) {
+        Ok(deliveries) => {
+            join_all(deliveries.iter().map(|delivery| async move {
+                let mut pause = FIRST;
+                while delivery.behind() > 0 {
+                    if let Err(error) = delivery.run().await {
+                        tracing::warn!(%error, sink = delivery.name(), "an audit sink takes no records of another chain");
+                        sleep(pause).await;
+                        pause = (pause * 2).min(LONGEST);
+                    }
+                }
+            }))
+            .await;
+        }
+        Err(error) => tracing::error!(error = super::chain(&error), "another chain cannot be told to the audit sinks"),
+    }
+    log.close().await;
+}
+
+/// How long a sink that takes nothing is left alone.
+const FIRST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(30);
+
 /// Tells a sink every record, at least once, without making anybody wait.
 pub(super) async fn follow(delivery: Arc<Delivery>, metrics: Arc<Metrics>) {
-    const FIRST: Duration = Duration::from_millis(500);
-    const LONGEST: Duration = Duration::from_secs(30);
     let mut pause = FIRST;
     loop {
         match delivery.run().await {
@@ -60,6 +127,7 @@ pub(super) async fn follow(delivery: Arc<Delivery>, metrics: Arc<Metrics>) {
             }
         }
         metrics.audit_sink_behind(delivery.name(), delivery.behind());
+        metrics.audit_sink_parked(delivery.name(), delivery.parked());
     }
 }
 

@@ -89,7 +89,11 @@ impl Operations for Operated {
     }
 
     fn decision(&self, id: &str) -> Option<serde_json::Value> {
-        let mut record = self.gateway.shared.decisions.get(id)?;
+        let found = self.gateway.shared.audit.decision(id).unwrap_or_else(|error| {
+            tracing::error!(%error, "the audit log cannot be read: an older decision is not found");
+            None
+        });
+        let mut record = serde_json::to_value(found?.1).ok()?;
         // In words, by the set that serves now; it says so where another one decided.
         let facts = record.get("facts").map(ToString::to_string);
         if let Some(Ok(decided)) = facts.map(|facts| DecisionRecord::from_json(&facts)) {

@@ -10,8 +10,10 @@ use fhirwall_certs::server::SwappableTls;
 use thiserror::Error;
 use tokio::sync::watch as channel;
 
+use super::bounds::{bounds, limits};
+use super::handover::{NotOffered, NotTaken, Offer, Taken};
 use super::{Prepared, behaviour, deliveries, watch};
-use crate::admit::{Admission, Limits, PartnerLimits, Rate, Ticks};
+use crate::admit::{Admission, Ticks};
 use crate::alerts::Alerts;
 use crate::audit::{
     AuditConfig, AuditLog, AuditOpenError, EncryptionKey, InvalidEncryptionKey, InvalidKey, SigningKey,
@@ -20,12 +22,11 @@ use crate::behaviour::Behaviour;
 use crate::clock::Clock;
 use crate::config::{self, Config, Problems};
 use crate::control;
-use crate::decisions::Decisions;
 use crate::forward::{Pools, keep_asking};
 use crate::generation::Generation;
 use crate::identify::keys::KnownKeys;
 use crate::listen::trusted::TrustedProxies;
-use crate::listen::{Bounds, InFlight, Listener};
+use crate::listen::{InFlight, Listener};
 use crate::lockdown::Orders;
 use crate::proxy::Gateway;
 use crate::reload::{Built, Failed, Live, Reloader, Timing};
@@ -60,14 +61,38 @@ pub enum StartError {
     Bind { address: std::net::SocketAddr, source: std::io::Error },
     #[error("the configuration files cannot be watched")]
     Watch(#[source] std::io::Error),
+    #[error("shutdown.upgrade_socket is not set: the process that serves offers its sockets nowhere")]
+    NoUpgradeSocket,
+    #[error("the process that serves does not hand its sockets over; it serves on")]
+    Upgrade(#[from] NotTaken),
+    #[error("the sockets cannot be offered to a later process")]
+    Offer(#[from] NotOffered),
+}
+
+/// How a process comes to its sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It binds them.
+    Anew,
+    /// It takes them over from the process that serves; where there is none, it binds them.
+    Upgrade,
 }
 
 /// Reads the configuration, opens the audit log, builds the first generation, binds every address, and starts to watch
 /// the files. Must be called on a tokio runtime.
 pub fn prepare(path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Prepared, StartError> {
+    prepare_as(Start::Anew, path, clock, timing)
+}
+
+/// The same, with [`Start::Upgrade`] from the process that serves: with the last step it stops to accept.
+pub fn prepare_as(start: Start, path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Prepared, StartError> {
     let config = load(path).map_err(StartError::Config)?;
     let gateway = Arc::clone(&config.gateway);
-    let shared = Arc::new(shared(&config, Arc::clone(&clock))?);
+    let mut taken = match start {
+        Start::Anew => None,
+        Start::Upgrade => take_over(&gateway)?,
+    };
+    let shared = Arc::new(shared(&config, Arc::clone(&clock), taken.is_some())?);
     let reloader = reloader(path, &gateway, Arc::clone(&shared), clock)
         .map_err(|failed| StartError::Generation(failed.problems))?;
     let live = reloader.live();
@@ -83,9 +108,9 @@ pub fn prepare(path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Pre
         let bounds = bounds(&gateway.limits);
         let listening = Listener::new(tls, application, bounds, Arc::clone(&shared.in_flight)).at(place);
         let listening = listening.behind(Arc::clone(&proxies));
-        listeners.push((Arc::new(listening), bind(listener.address)?));
+        listeners.push((Arc::new(listening), bind(listener.address, &mut taken)?));
     }
-    let admin = bind(gateway.admin.address)?;
+    let admin = bind(gateway.admin.address, &mut taken)?;
     let admin_tls = first.generation.admin.clone().map(|tls| Arc::new(SwappableTls::new(tls)));
     shared.metrics.label_partners(gateway.telemetry.partner_labels);
     shared.metrics.upstreams(observed_upstreams(&live));
@@ -103,6 +128,18 @@ pub fn prepare(path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Pre
     for delivery in &deliveries {
         tasks.push(tokio::spawn(deliveries::follow(Arc::clone(delivery), Arc::clone(&shared.metrics))));
     }
+    tasks.push(tokio::spawn(deliveries::of_other_chains(Arc::clone(&gateway), Arc::clone(&shared))));
+    let sockets = listeners.iter().map(|(_, socket)| socket).chain([&admin]);
+    let (stop, handed) = (channel::Sender::new(false), channel::Sender::new(false));
+    let offer = gateway.shutdown.upgrade_socket.as_ref().map(|path| Offer::bind(path, sockets)).transpose()?;
+    if let Some(taken) = taken {
+        let old = taken.ready()?;
+        tasks.push(tokio::spawn(watch::follow_until_the_end_of(old, Arc::clone(&shared))));
+    }
+    if let Some(offer) = offer {
+        offer.publish()?;
+        tasks.push(tokio::spawn(offer.keep(Arc::clone(&shared), stop.subscribe(), handed.clone())));
+    }
     Ok(Prepared {
         shared,
         live,
@@ -112,7 +149,8 @@ pub fn prepare(path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Pre
         admin_tls,
         trigger,
         draining: Arc::new(AtomicBool::new(false)),
-        stop: channel::Sender::new(false),
+        stop,
+        handed,
         deliveries,
         tasks,
     })
@@ -122,33 +160,46 @@ fn load(path: &Path) -> Result<Config, Problems> {
     Config::load(path, &|name| std::env::var(name).ok())
 }
 
-fn bind(address: std::net::SocketAddr) -> Result<std::net::TcpListener, StartError> {
-    let bound = std::net::TcpListener::bind(address).and_then(|socket| {
+fn take_over(gateway: &config::Gateway) -> Result<Option<Taken>, StartError> {
+    let path = gateway.shutdown.upgrade_socket.as_ref().ok_or(StartError::NoUpgradeSocket)?;
+    Ok(Taken::take(path)?)
+}
+
+/// The socket that another process gave, else a new one.
+fn bind(address: std::net::SocketAddr, taken: &mut Option<Taken>) -> Result<std::net::TcpListener, StartError> {
+    let given = taken.as_mut().and_then(|taken| taken.socket(address));
+    let bound = given.map_or_else(|| std::net::TcpListener::bind(address), Ok).and_then(|socket| {
         socket.set_nonblocking(true)?;
         Ok(socket)
     });
     bound.map_err(|source| StartError::Bind { address, source })
 }
 
-fn shared(config: &Config, clock: Arc<dyn Clock>) -> Result<Shared, StartError> {
-    let gateway = &config.gateway;
+/// How the audit log is kept by this configuration.
+pub(super) fn audit_config(gateway: &config::Gateway) -> Result<AuditConfig, StartError> {
     let path = gateway.keys.audit_signing_file.to_path_buf();
     let pem = std::fs::read(&path).map_err(|source| StartError::Read { path: path.clone(), source })?;
     let key = SigningKey::from_pem(&pem).map_err(|source| StartError::AuditKey { path, source })?;
     let encryption_key = gateway.keys.audit_encryption_file.as_ref().map(encryption_key).transpose()?;
-    let audit = AuditLog::open(
-        AuditConfig {
-            encryption_key,
-            segment_bytes: gateway.audit.segment.0,
-            reserve_bytes: gateway.audit.reserve.0,
-            retention: gateway.audit.retention,
-            ..AuditConfig::new(gateway.audit.dir.to_path_buf(), key)
-        },
-        Arc::clone(&clock),
-    )?;
+    Ok(AuditConfig {
+        encryption_key,
+        segment_bytes: gateway.audit.segment.0,
+        reserve_bytes: gateway.audit.reserve.0,
+        retention: gateway.audit.retention,
+        ..AuditConfig::new(gateway.audit.dir.to_path_buf(), key)
+    })
+}
+
+/// `beside`: another process still serves from the same directories.
+fn shared(config: &Config, clock: Arc<dyn Clock>, beside: bool) -> Result<Shared, StartError> {
+    let gateway = &config.gateway;
+    let open = if beside { AuditLog::open_beside } else { AuditLog::open };
+    let audit = open(audit_config(gateway)?, Arc::clone(&clock))?;
     let kept = gateway.state.dir.as_ref().unwrap_or(&gateway.audit.dir).to_path_buf();
-    let embedded = EmbeddedState::kept_in(&kept, Arc::clone(&clock), Sizes::default());
-    let embedded: Arc<dyn StateStore> = Arc::new(embedded.map_err(|source| StartError::State { dir: kept, source })?);
+    let keep = if beside { EmbeddedState::kept_beside } else { EmbeddedState::kept_in };
+    let own = keep(&kept, Arc::clone(&clock), Sizes::default());
+    let own = Arc::new(own.map_err(|source| StartError::State { dir: kept, source })?);
+    let embedded = Arc::clone(&own) as Arc<dyn StateStore>;
     let ca = gateway.state.ca_file.as_ref();
     let ca_pem =
         ca.map(|path| std::fs::read(path).map_err(|source| StartError::Read { path: path.to_path_buf(), source }));
@@ -175,8 +226,8 @@ fn shared(config: &Config, clock: Arc<dyn Clock>) -> Result<Shared, StartError> 
         revocations: identity,
         known_keys: KnownKeys::default(),
         state,
+        kept: own,
         redis,
-        decisions: Decisions::default(),
         behaviour: Behaviour::new(behaviour::settings(&gateway.risk)),
         alerts,
         lockdowns,
@@ -189,61 +240,6 @@ fn encryption_key(file: &config::FilePath) -> Result<EncryptionKey, StartError> 
     let path = file.to_path_buf();
     let text = std::fs::read_to_string(&path).map_err(|source| StartError::Read { path: path.clone(), source })?;
     EncryptionKey::from_base64(text.trim()).map_err(|source| StartError::AuditEncryptionKey { path, source })
-}
-
-/// The limits of a configuration in the form of admission: a burst is two seconds' worth.
-fn limits(config: &Config) -> Limits {
-    let own = &config.gateway.limits;
-    let rate = |per_second: u32| Rate { per_second, burst: per_second.saturating_mul(2) };
-    let defaults = Limits::default();
-    let of = |rates: &config::PartnerRates| PartnerLimits {
-        rate: rate(rates.requests_per_second.get()),
-        concurrent: rates.concurrent_requests.get(),
-        distinct_patients_per_hour: rates.distinct_patients_per_hour.get(),
-        ..defaults.partner
-    };
-    let partner = of(&own.partner);
-    let partners = config
-        .partners
-        .iter()
-        .map(|one| {
-            let stated = &one.file.limits;
-            let limits = PartnerLimits {
-                rate: stated.requests_per_second.map_or(partner.rate, |per_second| rate(per_second.get())),
-                concurrent: stated.concurrent_requests.map_or(partner.concurrent, std::num::NonZeroU32::get),
-                distinct_patients_per_hour: stated
-                    .distinct_patients_per_hour
-                    .map_or(partner.distinct_patients_per_hour, std::num::NonZeroU32::get),
-                stated_patients_per_hour: stated.distinct_patients_per_hour.map(std::num::NonZeroU32::get),
-                ..partner
-            };
-            (Arc::clone(&one.partner.client_id), limits)
-        })
-        .collect();
-    Limits {
-        user: rate(own.user.requests_per_second.get()),
-        address: rate(own.address.requests_per_second.get()),
-        user_concurrent: own.user.concurrent_requests.get(),
-        user_patients_per_hour: own.user.distinct_patients_per_hour.get(),
-        address_failures_per_minute: own.address.failures_per_minute.get(),
-        concurrent: own.concurrent_requests.get(),
-        in_flight_bytes: own.inflight_bytes.0,
-        partner,
-        partners,
-        ..defaults
-    }
-}
-
-fn bounds(limits: &config::Limits) -> Bounds {
-    Bounds {
-        connections: usize::try_from(limits.connections.get()).unwrap_or(usize::MAX),
-        handshake: limits.handshake_timeout,
-        header: limits.header_timeout,
-        idle: limits.idle_timeout,
-        body: limits.body_timeout,
-        header_bytes: 16 * 1024,
-        request_bytes: limits.request_bytes.bytes(),
-    }
 }
 
 /// Builds generations for as long as the process lives. What cannot change without a restart is refused as a change.
@@ -284,6 +280,9 @@ fn fixed(first: &config::Gateway, now: &config::Gateway) -> Result<(), String> {
     }
     if first.state != now.state {
         return Err("where state is kept or shared changes only with a restart".to_owned());
+    }
+    if first.shutdown.upgrade_socket != now.shutdown.upgrade_socket {
+        return Err("the socket for upgrades changes only with a restart".to_owned());
     }
     if first.audit.dir != now.audit.dir || first.keys.audit_signing_file != now.keys.audit_signing_file {
         return Err("the audit directory and its key change only with a restart".to_owned());

@@ -71,21 +71,54 @@ impl EmbeddedState {
     /// # Errors
     /// When the directory cannot be written, or what is kept there cannot be read.
     pub fn kept_in(dir: &Path, clock: Arc<dyn Clock>, sizes: Sizes) -> io::Result<Self> {
-        let (journal, standing) = Journal::open(dir, clock.now())?;
+        Self::with(Journal::open(dir, clock.now())?, clock, sizes)
+    }
+
+    /// The same while another process keeps its state there too: each [follows](Self::follow) what the other changes.
+    ///
+    /// # Errors
+    /// When what is kept there cannot be read, or is not whole.
+    pub fn kept_beside(dir: &Path, clock: Arc<dyn Clock>, sizes: Sizes) -> io::Result<Self> {
+        Self::with(Journal::open_beside(dir, clock.now())?, clock, sizes)
+    }
+
+    fn with((journal, standing): (Journal, Vec<Change>), clock: Arc<dyn Clock>, sizes: Sizes) -> io::Result<Self> {
         let state = Self { journal: Some(Mutex::new(journal)), ..Self::new(clock, sizes) };
-        let mut lockdowns = Vec::new();
-        for change in standing {
-            match change {
-                Change::Revoked { what, at, until } => {
-                    let full = |_| io::Error::other("more is revoked than the table holds");
-                    locked(&state.revoked).insert(what, at, until, sizes.revocations).map_err(full)?;
-                }
-                Change::LockedDown(lockdown) => lockdowns.push(lockdown),
-                Change::Restored(_) | Change::Lifted(_) => {}
-            }
-        }
-        state.lockdowns.store(Arc::new(lockdowns));
+        state.take_on(standing)?;
         Ok(state)
+    }
+
+    /// Takes on what another process has revoked, restored, locked down and lifted meanwhile.
+    ///
+    /// # Errors
+    /// When that cannot be read: what this process knows holds on.
+    pub fn follow(&self) -> io::Result<()> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        let changes = locked(journal).changes()?;
+        self.take_on(changes)
+    }
+
+    fn take_on(&self, changes: Vec<Change>) -> io::Result<()> {
+        let now = self.now();
+        let mut revoked = locked(&self.revoked);
+        self.change_lockdowns(|lockdowns| {
+            for change in changes {
+                match change {
+                    Change::Revoked { what, at, until } if until > now => {
+                        let full = |_| io::Error::other("more is revoked than the table holds");
+                        revoked.insert(what, at, until, self.sizes.revocations).map_err(full)?;
+                    }
+                    Change::Restored(what) => revoked.remove(&what),
+                    Change::LockedDown(lockdown) => {
+                        lockdowns.retain(|other| other.id != lockdown.id);
+                        lockdowns.extend(Some(lockdown).filter(|lockdown| lockdown.until > now));
+                    }
+                    Change::Lifted(id) => lockdowns.retain(|other| other.id != id),
+                    Change::Revoked { .. } => {}
+                }
+            }
+            Ok(())
+        })
     }
 
     /// The change holds in this process already; the caller is told when it would not survive it.
@@ -450,6 +483,49 @@ mod tests {
         assert_eq!(open().unwrap().lockdowns().await.unwrap().len(), 1);
         std::fs::write(&file, format!("nonsense\n{text}")).unwrap();
         assert!(open().is_err());
+    }
+
+    #[tokio::test]
+    async fn two_processes_that_overlap_follow_each_others_stops() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = FixedClock::at(1_767_225_600);
+        let until = clock.now() + Duration::from_secs(600);
+        let lockdown = |id: &str| Lockdown {
+            id: id.into(),
+            scope: LockdownScope::Part2,
+            until,
+            reason: "suspected".into(),
+            by: "officer".into(),
+            spares_emergency: false,
+        };
+        let ids = async |state: &EmbeddedState| -> Vec<String> {
+            state.lockdowns().await.unwrap().iter().map(|one| one.id.clone()).collect()
+        };
+        let old = EmbeddedState::kept_in(dir.path(), Arc::new(clock.clone()), Sizes::default()).unwrap();
+        let token = Revocation::Token { issuer: "https://idp".into(), id: "t1".into() };
+        old.lock_down(lockdown("before")).await.unwrap();
+        let new = EmbeddedState::kept_beside(dir.path(), Arc::new(clock.clone()), Sizes::default()).unwrap();
+        assert_eq!(ids(&new).await, ["before"]);
+        old.revoke(token.clone(), until).await.unwrap();
+        new.lock_down(lockdown("after")).await.unwrap();
+        new.lift("before").await.unwrap();
+        assert_eq!((new.is_revoked(bearer()).await, ids(&old).await), (Ok(false), vec!["before".to_owned()]));
+        old.follow().unwrap();
+        new.follow().unwrap();
+        assert_eq!((ids(&old).await, ids(&new).await), (vec!["after".to_owned()], vec!["after".to_owned()]));
+        assert_eq!(new.is_revoked(bearer()).await, Ok(true));
+        new.restore(&token).await.unwrap();
+        old.follow().unwrap();
+        assert_eq!(old.is_revoked(bearer()).await, Ok(false));
+        // And the process after both reads what either wrote.
+        drop((old, new));
+        let next = EmbeddedState::kept_in(dir.path(), Arc::new(clock.clone()), Sizes::default()).unwrap();
+        assert_eq!((ids(&next).await, next.is_revoked(bearer()).await), (vec!["after".to_owned()], Ok(false)));
+        // An unfinished change is the old one's to finish: a new process does not write behind it.
+        let file = dir.path().join("state.ndjson");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{text}{{\"locked-d")).unwrap();
+        assert!(EmbeddedState::kept_beside(dir.path(), Arc::new(clock.clone()), Sizes::default()).is_err());
     }
 
     #[tokio::test]

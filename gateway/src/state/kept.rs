@@ -26,8 +26,13 @@ pub(super) enum Change {
     Lifted(String),
 }
 
+const NAME: &str = "state.ndjson";
+
 /// The journal, open for more.
-pub(super) struct Journal(File);
+pub(super) struct Journal {
+    file: File,
+    path: PathBuf,
+}
 
 impl Journal {
     /// Reads what holds, and writes it anew without what has ended.
@@ -36,15 +41,8 @@ impl Journal {
     /// error: a stop that is forgotten is worse than a start that is refused.
     pub(super) fn open(dir: &Path, now: OffsetDateTime) -> io::Result<(Self, Vec<Change>)> {
         fs::create_dir_all(dir)?;
-        let path = dir.join("state.ndjson");
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error),
-        };
-        let whole = text.rfind('\n').and_then(|end| text.get(..end)).unwrap_or_default();
-        let changes = whole.lines().map(serde_json::from_str).collect::<Result<Vec<Change>, _>>();
-        let standing = standing(changes?, now);
+        let path = dir.join(NAME);
+        let standing = standing(changes(&path)?.0, now);
         let new = dir.join("state.ndjson.new");
         let mut file = create(&new)?;
         for change in &standing {
@@ -53,14 +51,41 @@ impl Journal {
         file.sync_data()?;
         fs::rename(&new, &path)?;
         File::open(dir)?.sync_all()?;
-        Ok((Self(OpenOptions::new().append(true).open(&path)?), standing))
+        Ok((Self { file: OpenOptions::new().append(true).open(&path)?, path }, standing))
+    }
+
+    /// The same beside another process that writes to it as well: nothing is written anew, both append.
+    pub(super) fn open_beside(dir: &Path, now: OffsetDateTime) -> io::Result<(Self, Vec<Change>)> {
+        let path = dir.join(NAME);
+        let (changes, whole) = changes(&path)?;
+        if !whole {
+            return Err(io::Error::other("the last change was not written to its end: restart instead"));
+        }
+        Ok((Self { file: OpenOptions::new().append(true).open(&path)?, path }, standing(changes, now)))
+    }
+
+    /// All that was changed so far, by this process and the other one.
+    pub(super) fn changes(&self) -> io::Result<Vec<Change>> {
+        Ok(changes(&self.path)?.0)
     }
 
     /// Returns when the change is durable.
     pub(super) fn keep(&mut self, change: &Change) -> io::Result<()> {
-        write(&mut self.0, change)?;
-        self.0.sync_data()
+        write(&mut self.file, change)?;
+        self.file.sync_data()
     }
+}
+
+/// The changes in the file, and whether it ends with a whole one.
+fn changes(path: &Path) -> io::Result<(Vec<Change>, bool)> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error),
+    };
+    let whole = text.rfind('\n').and_then(|end| text.get(..end)).unwrap_or_default();
+    let changes = whole.lines().map(serde_json::from_str).collect::<Result<Vec<Change>, _>>()?;
+    Ok((changes, text.is_empty() || text.ends_with('\n')))
 }
 
 fn create(path: &PathBuf) -> io::Result<File> {
