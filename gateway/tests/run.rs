@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fhirwall::audit::disk::Directory;
+use fhirwall::audit::{AuditConfig, AuditLog, AuditRecord, Record, SigningKey};
+use fhirwall::clock::FixedClock;
 use fhirwall::demo::apps::App;
 use fhirwall::demo::client::HttpsClient;
 use fhirwall::demo::ehr::Misbehaviour;
@@ -323,4 +325,56 @@ fn a_bad_configuration_does_not_start() {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("listners") && said.contains("listeners"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recorded_traffic_is_judged_again_with_the_numbers_that_are_true_of_it() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let (key, _) = SigningKey::generate().unwrap();
+    let clock = FixedClock::at(1_767_225_600);
+    let log = AuditLog::open(AuditConfig::new(dir.path(), key), Arc::new(clock.clone())).unwrap();
+    let about = |user: &str, n: u32| AuditRecord {
+        decision: format!("{user}-{n}"),
+        interaction: "read".to_owned(),
+        partner: "recovery-path".into(),
+        issuer: "https://idp.example".into(),
+        user: user.into(),
+        ..AuditRecord::default()
+    };
+    let world = tempfile::TempDir::new().unwrap();
+    let neighbours = Neighbours::start(world.path(), None).await.unwrap();
+    let config = neighbours.config_file();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("denied_requests: {threshold: 5000,", "denied_requests: {threshold: 30,"))
+        .unwrap();
+    // One reads a record now and then; the other guesses ids, sixty in a minute.
+    for n in 0..60 {
+        let refusal = AuditRecord { reason: Some("not-found".into()), status: Some(404), ..about("guesser", n) };
+        log.record(Record::refusal(refusal)).await.unwrap();
+        if n % 20 == 0 {
+            let read = AuditRecord { patients: vec!["p1".into()], status: Some(200), ..about("reader", n) };
+            log.record(Record::disclosure(read)).await.unwrap();
+        }
+        clock.advance_seconds(1);
+    }
+    log.close().await;
+    let replay = |user: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fhirwall"));
+        command.args(["audit", "behaviour", "-o", "json", "--user", user, "--dir"]).arg(dir.path());
+        command.arg("--config").arg(&config);
+        command.output().unwrap()
+    };
+    let quiet = replay("reader");
+    assert!(quiet.status.success() && quiet.stdout.is_empty(), "{}", String::from_utf8_lossy(&quiet.stdout));
+    let told = replay("guesser");
+    let text = String::from_utf8(told.stdout).unwrap();
+    assert_eq!(told.status.code(), Some(1), "{text}");
+    let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["user"], &first["partner"]), (&"guesser".into(), &"recovery-path".into()), "{text}");
+    // Told at the first refusal beyond the bound, and counted as it was.
+    let reasons = first["risk"]["reasons"].as_array().unwrap();
+    let reason =
+        reasons.iter().find(|reason| reason["signal"] == "denied-requests").unwrap_or_else(|| panic!("{text}"));
+    assert_eq!((reason["seen"].as_f64(), reason["usual"].as_f64()), (Some(31.0), Some(30.0)), "{reason}");
+    assert!(reason["says"].as_str().unwrap().contains("refused 31 times within 5 min; 30 are the bound"), "{reason}");
 }

@@ -248,3 +248,23 @@ async fn what_2_51_c_wants_is_on_record_as_an_audit_event_and_with_the_program()
         assert!(event.contains(part), "{part}: {event}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emergency_is_slowed_down_by_no_rule_that_slows_the_same_user_down_otherwise() {
+    let stage = Stage::with_emergencies("").await;
+    stage.edit("fhirwall.yaml", |text| {
+        let rule = "risk: {denied_requests: {threshold: 3, window: 5m, answer: throttle}}";
+        text.replace("risk: {denied_requests: {threshold: 5000, window: 5m, answer: throttle}}", rule)
+    });
+    assert_eq!(stage.reload().await, 3);
+    let ordinary = json!({"purpose_of_use": "TREAT", "emergency": null});
+    let mut guesses = 0;
+    while stage.claims(&format!("/Condition/guess-{guesses}"), ordinary.clone()).await.status != 429 {
+        guesses += 1;
+        assert!(guesses < 50, "guessing is never slowed down");
+    }
+    for _ in 0..10 {
+        assert!(rows(&stage.claims(BRUNO, json!({})).await) > 0);
+    }
+    assert_eq!(stage.claims(BRUNO, ordinary).await.status, 429, "and without the emergency still is");
+}

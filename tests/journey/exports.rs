@@ -34,14 +34,14 @@ impl Stage {
         self.kick_off_as(app, &app.token, below, "respond-async").await
     }
 
-    async fn of_research(&self, method: Method, url: &str) -> Reply {
+    pub(crate) async fn of_research(&self, method: Method, url: &str) -> Reply {
         let app = &self.neighbours().research;
         let authorization = format!("Bearer {}", app.token);
         app.client.send(method, url, &[("authorization", &authorization)], Vec::new()).await.unwrap()
     }
 
     /// Kicks off, waits, and returns where the job is, with its manifest.
-    async fn exported(&self, below: &str) -> (String, Value) {
+    pub(crate) async fn exported(&self, below: &str) -> (String, Value) {
         let started = self.kick_off(below).await;
         assert_eq!(started.status, 202, "{}", started.text());
         let job = started.header("content-location").to_owned();
@@ -51,7 +51,7 @@ impl Stage {
         (job, done.json())
     }
 
-    fn file_of(&self, manifest: &Value, kind: &str) -> String {
+    pub(crate) fn file_of(&self, manifest: &Value, kind: &str) -> String {
         let files = manifest["output"].as_array().unwrap();
         let file = files.iter().find(|file| file["type"] == kind).expect("a file of this type");
         file["url"].as_str().unwrap().to_owned()

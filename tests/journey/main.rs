@@ -36,6 +36,7 @@ mod public;
 mod receiver;
 mod revocations;
 mod risk;
+mod sealed;
 mod search;
 mod sinks;
 mod standard;

@@ -8,6 +8,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::Stage;
+use crate::bundles::{bundle, with};
 
 /// Who asks what. The first word is the app.
 const READS: &[&str] = &[
@@ -253,4 +254,74 @@ async fn a_trial_run_lets_writes_pass_and_keeps_labels_all_the_same() {
     let body = serde_json::to_vec(&record).unwrap();
     let reply = research.client.send(Method::PUT, &url, &headers, body).await.unwrap();
     assert_eq!(reply.status, 404, "{}", reply.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_run_lets_a_weak_login_pass_and_records_what_it_would_have_asked_for() {
+    let stage = Stage::observing().await;
+    stage.edit("fhirwall.yaml", |text| {
+        let asked = "part2: {role: program}\n    authentication: {acr_values: [phr], max_age: 5m}";
+        text.replace("part2: {role: program}", asked)
+    });
+    assert_eq!(stage.reload().await, 3);
+    let reply = stage.treatment("/Condition?patient=bruno-vale").await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert!(reply.text().contains("bruno-hypertension") && !reply.text().contains("opioid"), "{}", reply.text());
+    assert_eq!(stage.record(&reply)["would"]["reason"], "stronger-authentication-needed");
+    // With the same words enforced it is refused.
+    stage.edit("fhirwall.yaml", |text| text.replace("mode: observe", "mode: enforce"));
+    assert_eq!(stage.reload().await, 4);
+    assert_eq!(stage.treatment("/Condition?patient=bruno-vale").await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_run_lets_a_transaction_pass_that_scopes_forbid_and_none_that_part_2_does() {
+    let (enforcing, observing) = (Stage::set().await, Stage::observing().await);
+    let dated = |stage: &Stage, id: &str| {
+        let mut record = stage.neighbours().ehr.resource("Condition", id).unwrap();
+        record["recordedDate"] = "2026-04-01".into();
+        with("PUT", &format!("Condition/{id}"), &record)
+    };
+    let date =
+        |stage: &Stage, id: &str| stage.neighbours().ehr.resource("Condition", id).unwrap()["recordedDate"].clone();
+    // Beyond the scopes of the patient's app.
+    for (stage, passes) in [(&enforcing, false), (&observing, true)] {
+        let app = &stage.neighbours().patient;
+        let reply = stage.post(app, &app.token, &bundle("transaction", &[dated(stage, "amara-hypertension")])).await;
+        assert_eq!(reply.status == 200, passes, "{} {}", reply.status, reply.text());
+        assert_eq!(date(stage, "amara-hypertension") == "2026-04-01", passes);
+        if passes {
+            let records = stage.records_under(reply.header("x-request-id"));
+            let would = records.iter().filter_map(|(_, record)| record.would.as_ref()?.reason.as_deref());
+            assert!(would.collect::<Vec<_>>().contains(&"insufficient-scope"));
+        }
+    }
+    // What Part 2 hides from the writer: neither entry is carried out, in either mode.
+    for stage in [&enforcing, &observing] {
+        let (app, token) = (&stage.neighbours().treatment, stage.writing_token());
+        let entries = [dated(stage, "dov-hypertension"), dated(stage, "bruno-opioid-use")];
+        let reply = stage.post(app, &token, &bundle("transaction", &entries)).await;
+        assert!(reply.status.is_client_error(), "{} {}", reply.status, reply.text());
+        for id in ["dov-hypertension", "bruno-opioid-use"] {
+            assert_ne!(date(stage, id), "2026-04-01", "{id}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_runs_export_holds_what_policy_would_remove_and_nothing_of_part_2() {
+    let (enforcing, observing) = (Stage::set().await, Stage::observing().await);
+    for (stage, shown) in [(&enforcing, false), (&observing, true)] {
+        stage.protect();
+        let (_, manifest) = stage.exported("/$export?_type=Observation,Condition").await;
+        let observations = stage.of_research(Method::GET, &stage.file_of(&manifest, "Observation")).await;
+        assert_eq!(observations.status, 200, "{}", observations.text());
+        assert_eq!(observations.text().contains("dov-screening"), shown, "{}", observations.text());
+        assert!(observations.text().contains("dov-blood-pressure-1"));
+        let conditions = stage.of_research(Method::GET, &stage.file_of(&manifest, "Condition")).await;
+        assert!(conditions.text().contains("amara-hypertension"), "{}", conditions.text());
+        for line in conditions.text().lines().chain(observations.text().lines()) {
+            assert!(!is_part2(&serde_json::from_str(line).unwrap()), "{line}");
+        }
+    }
 }
