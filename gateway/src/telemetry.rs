@@ -138,6 +138,23 @@ mod tests {
     }
 
     #[test]
+    fn what_libraries_say_below_info_is_never_told() {
+        let written = Written::default();
+        let writer = written.clone();
+        let filter = EnvFilter::new("trace").and(filter_fn(may_be_told));
+        let logs = lines(LogFormat::Text, move || writer.clone()).with_filter(filter);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(logs), || {
+            tracing::trace!("our own");
+            tracing::info!(target: "h2::server", "a library's word");
+            tracing::debug!(target: "h2::server", "a header");
+            tracing::trace!(target: "fhirwall_elsewhere", "a crate of a like name");
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("our own") && text.contains("a library's word"), "{text}");
+        assert!(!text.contains("a header") && !text.contains("like name"), "{text}");
+    }
+
+    #[test]
     fn lines_are_json_for_machines_or_text_for_people() {
         let json: serde_json::Value = serde_json::from_str(&logged(LogFormat::Json)).unwrap();
         assert_eq!((&json["level"], &json["fields"]["partner"]), (&"WARN".into(), &"app".into()));
