@@ -50,7 +50,11 @@ const READS: &[&str] = &[
 
 impl Stage {
     async fn observing() -> Self {
-        let stage = Self::set().await;
+        Self::set().await.observes().await
+    }
+
+    async fn observes(self) -> Self {
+        let stage = self;
         let path = stage.neighbours().config_file();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains("mode: enforce"));
@@ -310,7 +314,7 @@ async fn a_trial_run_lets_a_transaction_pass_that_scopes_forbid_and_none_that_pa
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trial_runs_export_holds_what_policy_would_remove_and_nothing_of_part_2() {
-    let (enforcing, observing) = (Stage::set().await, Stage::observing().await);
+    let (enforcing, observing) = (Stage::roomy().await, Stage::roomy().await.observes().await);
     for (stage, shown) in [(&enforcing, false), (&observing, true)] {
         stage.protect();
         let (_, manifest) = stage.exported("/$export?_type=Observation,Condition").await;

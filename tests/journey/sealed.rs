@@ -19,7 +19,7 @@ async fn records_are_sealed_at_rest_and_open_with_the_key_alone() {
         std::fs::write(neighbours.dir().join("keys/audit.key"), &text).unwrap();
         let file = neighbours.config_file();
         let config = std::fs::read_to_string(&file).unwrap();
-        let sealed = config.replace("keys: {", "keys: {audit_encryption_file: keys/audit.key, ");
+        let sealed = config.replace("keys:\n", "keys:\n  audit_encryption_file: keys/audit.key\n");
         assert_ne!(config, sealed);
         std::fs::write(&file, sealed).unwrap();
     })

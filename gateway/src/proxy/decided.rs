@@ -13,9 +13,8 @@ use crate::refusal::Refusal;
 impl Journey<'_> {
     /// Decides, and keeps for the record what was decided on which facts.
     pub(super) fn decide(&mut self, visit: &Visit<'_>, interaction: &Interaction) -> Result<Permit, Refusal> {
-        if !self.observing() {
-            self.authenticated_enough(visit, interaction)?;
-        }
+        let enough = self.authenticated_enough(visit, interaction);
+        self.unless_observed(enough)?;
         let Visit { endpoint, subject, risk, .. } = visit;
         let asked = Asked { subject, interaction, endpoint: &endpoint.facts, risk: *risk, now: self.now };
         let (generation, observing) = (self.generation, self.observing());
