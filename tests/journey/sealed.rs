@@ -1,6 +1,8 @@
 //! Records sealed at rest: whoever holds the disk reads none, whoever holds the key reads all, and the chain is checked
 //! without it.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -16,7 +18,9 @@ use crate::Stage;
 async fn records_are_sealed_at_rest_and_open_with_the_key_alone() {
     let text = STANDARD.encode([7; 32]);
     let stage = Stage::set_on(|neighbours| {
-        std::fs::write(neighbours.dir().join("keys/audit.key"), &text).unwrap();
+        let key = neighbours.dir().join("keys/audit.key");
+        std::fs::write(&key, &text).unwrap();
+        std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
         let file = neighbours.config_file();
         let config = std::fs::read_to_string(&file).unwrap();
         let sealed = config.replace("keys:\n", "keys:\n  audit_encryption_file: keys/audit.key\n");
