@@ -185,7 +185,7 @@ async fn ask_all_the_time(manner: Manner, ca: Vec<u8>, app: App, url: String, co
 fn main_process(told: &UnixDatagram) -> u32 {
     let mut said = [0; 256];
     let read = told.recv(&mut said).expect("a process that serves says so");
-    let said = String::from_utf8_lossy(&said[..read]).into_owned();
+    let said = String::from_utf8_lossy(said.get(..read).unwrap()).into_owned();
     assert!(said.contains("READY=1\n"), "{said}");
     said.lines().find_map(|line| line.strip_prefix("MAINPID=")).unwrap().parse().unwrap()
 }
