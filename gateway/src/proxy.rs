@@ -87,7 +87,9 @@ impl Application for Gateway {
         };
         let span = tracing::info_span!("request", decision = %journey.journal.decision);
         as_one_request(async {
-            let outcome = journey.walk(connection, &request, called.as_deref()).instrument(span).await;
+            // Boxed, here and below: a future that holds every way in one would be moved whole at each of its layers.
+            let walk = Box::pin(journey.walk(connection, &request, called.as_deref()));
+            let outcome = walk.instrument(span).await;
             let mut answer = journey.end(outcome).await;
             public::share(generation, &request, &mut answer);
             answer
@@ -172,13 +174,14 @@ impl<'a> Journey<'a> {
             return public::preflight(self.generation, request, self.journal.decision).map(Outcome::Public);
         }
         let serves = self.generation.serves(connection.listener);
-        let document = public::document(self.generation, serves, request, self.journal.decision, self.now).await;
+        let document =
+            Box::pin(public::document(self.generation, serves, request, self.journal.decision, self.now)).await;
         if let Some(document) = document {
             return Ok(Outcome::Public(document));
         }
         let (endpoint, path) = self.route(connection, request)?;
         self.journal.endpoint(endpoint);
-        if let Some(outcome) = self.authorization(endpoint, path, connection, request).await {
+        if let Some(outcome) = Box::pin(self.authorization(endpoint, path, connection, request)).await {
             return Ok(outcome);
         }
         let subject = self.stage("identify", self.identify(endpoint, connection, request, called)).await?;
@@ -200,13 +203,13 @@ impl<'a> Journey<'a> {
         let visit = Visit { endpoint, subject: &subject, part2_locked, risk };
         let brought = Brought::with(request)?;
         if let Interaction::Batch { entries } = &interaction {
-            return self.batch(&visit, entries, &brought).await;
+            return Box::pin(self.batch(&visit, entries, &brought)).await;
         }
         if let Interaction::Transaction { entries } = &interaction {
-            return self.transaction(&visit, entries, &brought).await;
+            return Box::pin(self.transaction(&visit, entries, &brought)).await;
         }
         if let Some(export) = export {
-            return self.export(&visit, &interaction, export, &brought).await;
+            return Box::pin(self.export(&visit, &interaction, export, &brought)).await;
         }
         self.carry_out(&visit, &interaction, position, &brought).await
     }
@@ -222,7 +225,7 @@ impl<'a> Journey<'a> {
         let permit = self.decide(visit, interaction)?;
         let stage = self.stage_of(visit, &permit);
         if interaction.changes() {
-            self.write(&stage, visit.subject, brought).await
+            Box::pin(self.write(&stage, visit.subject, brought)).await
         } else {
             self.read(&stage, visit.subject, interaction, position, brought).await
         }

@@ -75,6 +75,8 @@ pub struct Stage<'a> {
 #[derive(Debug)]
 pub struct Judged<'a> {
     document: Document<'a>,
+    /// Relation and URL of a Bundle's links.
+    links: Vec<(String, String)>,
     verdicts: Verdicts,
     /// In a trial run: why the judgement lacks a fact, and would have been refused.
     lacks: Option<Refusal>,
@@ -135,7 +137,8 @@ impl Stage<'_> {
                     self.shared.metrics.consent_evaluations(outcome, *count);
                 }
             }
-            Judged { document, verdicts, lacks: lacks.clone() }
+            let links = document.bundle_type().map(|_| document.links()).unwrap_or_default();
+            Judged { document, links, verdicts, lacks: lacks.clone() }
         });
         Ok(judged.collect())
     }
@@ -149,9 +152,9 @@ impl Stage<'_> {
         judged: Judged<'_>,
         link: impl Fn(&str, &str) -> Option<String>,
     ) -> Result<Shown, Box<(Refusal, Account)>> {
-        let Judged { document, mut verdicts, lacks } = judged;
+        let Judged { document, links, mut verdicts, lacks } = judged;
         let bases: Vec<&str> = self.endpoint.facts.bases.iter().map(String::as_str).collect();
-        for (relation, url) in document.links() {
+        for (relation, url) in links {
             if let Some(shown) = link(&relation, &url) {
                 verdicts.show_link(&relation, &url, shown);
             }

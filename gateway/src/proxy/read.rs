@@ -28,19 +28,19 @@ impl Journey<'_> {
         brought: &Brought<'_>,
     ) -> Result<Outcome, Refusal> {
         if refill::asked(stage.permit.interaction()).is_some() {
-            return self.search(stage, subject, asked, position).await;
+            return Box::pin(self.search(stage, subject, asked, position)).await;
         }
         if history::of_many(stage.permit.interaction()) {
-            return self.history(stage, subject, asked, position).await;
+            return Box::pin(self.history(stage, subject, asked, position)).await;
         }
         let cursor = position.and_then(|position| position.cursor);
         let upstream = page::upstream_request(stage.permit, cursor.as_ref()).ok_or(Reason::UnsupportedInteraction)?;
         let _room = self.room().await?;
         if let Some(instance) = page::versions_of(stage.permit.interaction()) {
-            self.current(stage, &instance).await?;
+            Box::pin(self.current(stage, &instance)).await?;
         }
         let answer = self.stage("forward", stage.endpoint.upstream.exchange(&upstream)).await.map_err(failure)?;
-        self.show(stage, subject, asked, brought, &answer).await
+        Box::pin(self.show(stage, subject, asked, brought, &answer)).await
     }
 
     /// What of the EHR's answer this caller may see.

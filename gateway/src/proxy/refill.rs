@@ -115,7 +115,7 @@ impl Journey<'_> {
             // A first page without rows says nothing of how many a page has.
             size = Some(full).filter(|full| *full > 0);
             let after = judged.link("next");
-            let follows = after.as_deref().and_then(|url| page::beginning(url, stage.endpoint, size));
+            let follows = after.and_then(|url| page::beginning(url, stage.endpoint, size));
             let window = Window {
                 skip: position.skip,
                 want: full.saturating_sub(filled.matches.len()),
@@ -220,8 +220,13 @@ impl Filled {
         let entries: Vec<&[u8]> = entries.into_iter().flatten().map(|entry| &**entry).collect();
         for (name, items) in [("link", links), ("entry", entries)] {
             // R4 json.html: an array is never empty.
-            if !items.is_empty() {
-                member(&mut page, name, &[b"[", &items.join(&b","[..]), b"]"]);
+            if let Some((first, others)) = items.split_first() {
+                member(&mut page, name, &[b"[", first]);
+                for item in others {
+                    page.push(b',');
+                    page.extend_from_slice(item);
+                }
+                page.push(b']');
             }
         }
         page.extend_from_slice(if page.is_empty() { b"{}" } else { b"}" });

@@ -68,8 +68,8 @@ impl Judged<'_> {
     }
 
     /// The EHR's link of this relation.
-    pub fn link(&self, relation: &str) -> Option<String> {
-        self.document.links().into_iter().find(|(name, _)| name == relation).map(|(_, url)| url)
+    pub fn link(&self, relation: &str) -> Option<&str> {
+        self.links.iter().find(|(name, _)| name == relation).map(|(_, url)| url.as_str())
     }
 }
 
@@ -111,8 +111,8 @@ impl Stage<'_> {
         if !judged.is_searchset() {
             return Err(unreadable());
         }
-        let Judged { document, mut verdicts, lacks } = judged;
-        for (relation, url) in document.links() {
+        let Judged { document, links, mut verdicts, lacks } = judged;
+        for (relation, url) in links {
             if let Some(shown) = link(&relation, &url) {
                 verdicts.show_link(&relation, &url, shown);
             }

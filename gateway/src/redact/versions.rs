@@ -90,8 +90,8 @@ impl Stage<'_> {
         current: &Whole,
         link: impl Fn(&str, &str) -> Option<String>,
     ) -> Result<Shown, Box<(Refusal, Account)>> {
-        let Judged { document, mut verdicts, lacks } = judged;
-        for (relation, url) in document.links() {
+        let Judged { document, links, mut verdicts, lacks } = judged;
+        for (relation, url) in links {
             if let Some(shown) = link(&relation, &url) {
                 verdicts.show_link(&relation, &url, shown);
             }
