@@ -21,6 +21,7 @@ pub use facts::{Judge, LabelSource, Limits, Place, ResourceFacts, ScanError, Sea
 
 pub use redact::{Level, Notice, RedactError, RedactOptions, Redacted, Removal, Style, Totals};
 pub use scan::{grammar, scan};
+pub use spread::spreads;
 pub use stream::{LineWindows, RedactedLines, lines, redact_lines};
 
 /// Re-exported for judges that key by it.

@@ -279,14 +279,53 @@ fn labels_resolved_elsewhere_spread() {
     let record = r#"{"resourceType":"Observation","id":"o","encounter":{"reference":"Encounter/e"}}"#;
     let mut scanned = scan(record.as_bytes(), &Limits::default(), &labeller, TODAY).unwrap();
     assert_eq!(scanned.label_sources().iter().map(InstanceId::relative).collect::<Vec<_>>(), ["Encounter/e"]);
-    scanned.take_over(&|_| LabelSet::EMPTY.with(Label::PART2));
+    scanned.take_over(&|_| Some(LabelSet::EMPTY.with(Label::PART2)));
     assert!(scanned.resources()[0].labels.contains(Label::PART2));
     let binary = r#"{"resourceType":"Binary","id":"b"}"#;
     let mut scanned = scan(binary.as_bytes(), &Limits::default(), &labeller, TODAY).unwrap();
     scanned.take_over(&|asked| {
-        if asked.kind == ResourceType::BINARY { LabelSet::EMPTY.with(Label::PART2) } else { LabelSet::EMPTY }
+        Some(if asked.kind == ResourceType::BINARY { LabelSet::EMPTY.with(Label::PART2) } else { LabelSet::EMPTY })
     });
     assert!(scanned.resources()[0].labels.contains(Label::PART2));
+}
+
+#[test]
+fn what_happened_in_a_visit_that_nobody_could_look_up_is_of_unknown_sensitivity() {
+    let record = r#"{"resourceType":"Observation","id":"o","encounter":{"reference":"Encounter/e"}}"#;
+    let held = format!(
+        r#"{{"resourceType":"Bundle","entry":[{{"resource":{record}}},{{"resource":{{"resourceType":"Encounter","id":"e"}}}}]}}"#
+    );
+    // A contained Encounter of that id is another one.
+    let contained = format!(
+        r#"{{"resourceType":"Bundle","entry":[{{"resource":{record}}},{{"resource":{{"resourceType":"Condition","contained":[{{"resourceType":"Encounter","id":"e"}}]}}}}]}}"#
+    );
+    let beside = r#"{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/p"}}"#;
+    for (counts_as, added) in [(LabelSet::EMPTY, None), (LabelSet::EMPTY.with(Label::VERY_RESTRICTED), Some("V"))] {
+        let labeller = Labeller::new(LabellerConfig { unknown: counts_as, ..Default::default() });
+        let unknown: Vec<&str> = ["unknown"].into_iter().chain(added).collect();
+        for (text, at, expected) in
+            [(record, 0, &*unknown), (&held, 1, &[]), (&contained, 1, &unknown), (beside, 0, &[])]
+        {
+            let mut scanned = scan(text.as_bytes(), &Limits::default(), &labeller, TODAY).unwrap();
+            scanned.take_over(&|_| None);
+            let labels: Vec<&str> = scanned.resources()[at].labels.iter().map(Label::code).collect();
+            assert_eq!(labels, expected, "{text}");
+            // What was looked up and is not labelled hides nothing.
+            let mut scanned = scan(text.as_bytes(), &Limits::default(), &labeller, TODAY).unwrap();
+            scanned.take_over(&|_| Some(LabelSet::EMPTY));
+            assert!(scanned.resources()[at].labels.is_empty(), "{text}");
+        }
+    }
+}
+
+#[test]
+fn what_an_unknown_label_counts_as_follows_it_along_a_reference() {
+    let unknown = LabelSet::EMPTY.with(Label::VERY_RESTRICTED);
+    let labeller = Labeller::new(LabellerConfig { unknown, ..Default::default() });
+    let visit = r#"{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Observation","encounter":{"reference":"Encounter/e"}}},{"resource":{"resourceType":"Encounter","id":"e","meta":{"security":[{"system":"urn:site","code":"X"}]}}}]}"#;
+    let scanned = scan(visit.as_bytes(), &Limits::default(), &labeller, TODAY).unwrap();
+    let both = unknown.with(Label::UNKNOWN);
+    assert_eq!(scanned.resources().iter().map(|facts| facts.labels).collect::<Vec<_>>(), [LabelSet::EMPTY, both, both]);
 }
 
 #[test]

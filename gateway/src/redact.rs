@@ -15,7 +15,7 @@ use fhir_profiles::engine::{
 };
 use fhir_profiles::ids::{InstanceId, LogicalId, ResourceType};
 use fhir_profiles::interaction::Access;
-use fhir_profiles::label::{Label, LabelSet};
+use fhir_profiles::label::LabelSet;
 use fhirwall_policy::partner::Redaction;
 use fhirwall_policy::permit::Permit;
 use fhirwall_policy::reason::Reason;
@@ -210,18 +210,15 @@ impl Stage<'_> {
         for document in documents {
             let binaries = document.binaries();
             let owned = self.owned(document, &binaries, &known, bases).await;
-            document.take_over(&|instance| match (owned.get(instance), known.get(instance)) {
-                (Some(labels), _) => *labels,
-                (None, Some(Known::Facts(facts))) => facts.labels,
-                (None, Some(Known::Missing) | None) => LabelSet::EMPTY,
-            });
+            document
+                .take_over(&|instance| owned.get(instance).copied().or_else(|| known.get(instance).map(Known::labels)));
         }
         known
     }
 
     /// The labels of each Binary, from the records that it belongs to: what it names itself (`securityContext`), and the
-    /// documents that refer to it. One that belongs to nothing known, or perhaps to more than is known, is of unknown
-    /// sensitivity.
+    /// documents that refer to it. One that belongs to nothing known, or perhaps to more than is known, is not in the
+    /// result: its sensitivity is unknown.
     async fn owned(
         &self,
         document: &mut Document<'_>,
@@ -232,27 +229,30 @@ impl Stage<'_> {
         let fetches = self.generation.config.gateway.limits.fetches_per_request.get();
         let mut labels = HashMap::new();
         for ((at, binary), left) in binaries.iter().zip((0..fetches).rev().map(Some).chain(std::iter::repeat(None))) {
-            let named = document.references_of(*at).filter_map(|reference| reference.on_server(bases));
-            let mut owners: Vec<Arc<ResourceFacts>> = named
-                .filter_map(|instance| match known.get(instance) {
-                    Some(Known::Facts(facts)) => Some(Arc::clone(facts)),
-                    Some(Known::Missing) | None => None,
-                })
-                .collect();
+            let (mut owners, mut all_known) = (Vec::new(), true);
+            for instance in document.references_of(*at).filter_map(|reference| reference.on_server(bases)) {
+                match (record_in(document, instance), known.get(instance)) {
+                    (Some(facts), _) => owners.push(facts),
+                    (None, Some(Known::Facts(facts))) => owners.push(Arc::clone(facts)),
+                    (None, Some(Known::Missing)) => {}
+                    (None, None) => all_known = false,
+                }
+            }
             owners.extend(referrers_in(document, *at, binary, bases));
             let resolver = &self.endpoint.resolver;
             let found = match left {
                 Some(_) => resolver.documents_of(binary, &self.endpoint.labeller, &self.generation.limits).await,
                 None => None,
             };
-            let all_known = found.is_some();
+            all_known &= found.is_some();
             owners.extend(found.into_iter().flatten());
-            let all = owners.iter().fold(LabelSet::EMPTY, |all, owner| all.union(owner.labels));
-            let all = if owners.is_empty() || !all_known { all.with(Label::UNKNOWN) } else { all };
             for owner in &owners {
                 document.belongs_to(*at, owner);
             }
-            labels.insert(binary.clone(), all);
+            if all_known && !owners.is_empty() {
+                let all = owners.iter().fold(LabelSet::EMPTY, |all, owner| all.union(owner.labels));
+                labels.insert(binary.clone(), all);
+            }
         }
         labels
     }
@@ -303,8 +303,20 @@ fn add_withheld(all: &mut Vec<Withheld>, more: Vec<Withheld>) {
     }
 }
 
+/// The record of the document itself that an instance is.
+fn record_in(document: &Document<'_>, instance: &InstanceId) -> Option<Arc<ResourceFacts>> {
+    let mut records = document.resources().iter().filter(|facts| facts.place != Place::Contained);
+    let found = records.find(|facts| facts.kind == instance.kind && facts.id.as_ref() == Some(&instance.id))?;
+    Some(Arc::new(found.clone()))
+}
+
 /// The records of the document itself that refer to this Binary.
-fn referrers_in(document: &Document<'_>, at: u32, binary: &InstanceId, bases: &[&str]) -> Vec<Arc<ResourceFacts>> {
+pub(crate) fn referrers_in(
+    document: &Document<'_>,
+    at: u32,
+    binary: &InstanceId,
+    bases: &[&str],
+) -> Vec<Arc<ResourceFacts>> {
     let others = document.resources().iter().zip(0u32..).filter(|(facts, other)| {
         *other != at
             && facts.kind != ResourceType::BUNDLE

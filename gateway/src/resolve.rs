@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use fhir_profiles::engine::{Limits, Place, ResourceFacts, scan};
+use fhir_profiles::engine::{Limits, Place, ResourceFacts, scan, spreads};
 use fhir_profiles::ids::{InstanceId, ResourceType};
-use fhir_profiles::label::{Label, LabelSet};
+use fhir_profiles::label::LabelSet;
 use fhir_profiles::labeller::Labeller;
 use fhir_profiles::reference::Reference;
 use http::StatusCode;
@@ -35,6 +35,16 @@ pub enum Known {
     Facts(Arc<ResourceFacts>),
     /// The EHR does not have it.
     Missing,
+}
+
+impl Known {
+    /// What it is labelled with. What the EHR does not have labels nothing.
+    pub fn labels(&self) -> LabelSet {
+        match self {
+            Self::Facts(facts) => facts.labels,
+            Self::Missing => LabelSet::EMPTY,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -81,8 +91,10 @@ impl Resolver {
                 Some(_) | None => missing.entry(instance.kind).or_default().push(instance),
             }
         }
-        let batches: Vec<(ResourceType, &[&InstanceId])> =
+        let mut batches: Vec<(ResourceType, &[&InstanceId])> =
             missing.iter().flat_map(|(kind, ids)| ids.chunks(BATCH).map(move |ids| (*kind, ids))).collect();
+        // An unknown visit hides records, any other only the references to it.
+        batches.sort_by_key(|(kind, _)| !spreads(*kind));
         for (kind, ids) in batches.into_iter().take(usize::try_from(fetches).unwrap_or(usize::MAX)) {
             let Some(answer) = self.batch(kind, ids, labeller, limits, now).await else { continue };
             for instance in ids {
@@ -116,11 +128,7 @@ impl Resolver {
         let visits: HashSet<InstanceId> = document.label_sources().into_iter().collect();
         if !visits.is_empty() {
             let known = self.resolve(&visits, labeller, limits, VISITS).await;
-            document.take_over(&|visit| match known.get(visit) {
-                Some(Known::Facts(facts)) => facts.labels,
-                Some(Known::Missing) => LabelSet::EMPTY,
-                None => LabelSet::EMPTY.with(Label::UNKNOWN),
-            });
+            document.take_over(&|visit| known.get(visit).map(Known::labels));
         }
         // A server that does not know the parameter may answer with other documents.
         let refers = |at: u32| {

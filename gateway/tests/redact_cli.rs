@@ -95,6 +95,53 @@ async fn what_a_partner_would_see_offline() {
     assert_eq!(shown.iter().map(|line| line["id"].as_str().unwrap()).collect::<Vec<_>>(), ["a", "c"]);
     assert_eq!(run(&["--consents", consents], &lines).shown.lines().count(), 3);
 
+    // A visit that is not in the input may have been one to a program. The visit itself tells, and so may the operator.
+    let in_visit = |id: &str| {
+        let mut condition = condition(id, "I10", false);
+        condition.as_object_mut().unwrap().insert("encounter".to_owned(), json!({"reference": "Encounter/e1"}));
+        condition
+    };
+    let (lines, whole) = (in_visit("in-visit").to_string(), {
+        let visit = json!({
+            "resourceType": "Encounter", "id": "e1", "status": "finished", "class": {"code": "AMB"},
+            "subject": {"reference": "Patient/amara-osei"}
+        });
+        let entries = [in_visit("in-visit"), visit].map(|resource| json!({"resource": resource}));
+        serde_json::to_string_pretty(&json!({"resourceType": "Bundle", "type": "collection", "entry": entries}))
+            .unwrap()
+    });
+    let unseen = run(&["--explain"], &lines);
+    assert_eq!((unseen.code, unseen.shown.as_str()), (1, ""), "{}", unseen.said);
+    assert!(unseen.said.contains("\tunknown\tPropagated"), "{}", unseen.said);
+    assert_eq!(run(&["--outside-visits-unlabelled"], &lines).shown.lines().count(), 1);
+    assert_eq!(ids(&run(&[], &whole).shown), ["in-visit", "e1"]);
+    // A Binary says nothing of itself: it is what the document is that refers to it.
+    let binary = json!({"resourceType": "Binary", "id": "b1", "contentType": "text/plain", "data": "AAAA"});
+    let letter = json!({
+        "resourceType": "DocumentReference", "id": "d1", "status": "current", "subject": {"reference": "Patient/amara-osei"},
+        "content": [{"attachment": {"contentType": "text/plain", "url": "Binary/b1"}}]
+    });
+    for (entries, expected) in [(vec![binary.clone()], vec![]), (vec![letter, binary], vec!["d1", "b1"])] {
+        let entries: Vec<Value> = entries.into_iter().map(|resource| json!({"resource": resource})).collect();
+        let bundle = json!({"resourceType": "Bundle", "type": "searchset", "entry": entries});
+        let told = run(&[], &bundle.to_string());
+        let seen = if told.shown.is_empty() { Vec::new() } else { ids(&told.shown) };
+        assert_eq!(seen, expected, "{}", told.said);
+    }
+
+    // What nobody knows counts as what the configuration says.
+    let strange = json!({
+        "resourceType": "Condition", "id": "strange", "subject": {"reference": "Patient/amara-osei"},
+        "meta": {"security": [{"system": "urn:site:labels", "code": "X7"}]}
+    });
+    for (configured, labels) in [("restricted", "\tunknown\t"), ("very-restricted", "\tunknown,V\t")] {
+        let stricter = dir.path().join("stricter.yaml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&stricter, text.replace("unknown: restricted", &format!("unknown: {configured}"))).unwrap();
+        let told = redact(&stricter, &["--as", partner, "--explain"], &strange.to_string());
+        assert_eq!((told.code, told.said.contains(labels)), (1, true), "{configured}: {}", told.said);
+    }
+
     // Nothing that may be seen: exit code 1, and nothing on standard output.
     let hidden = run(&[], &condition("labelled", "I10", true).to_string());
     assert_eq!((hidden.code, hidden.shown.as_str()), (1, ""), "{}", hidden.said);

@@ -1,5 +1,6 @@
 //! Records of a Part 2 program, known by where they come from alone (42 CFR 2.12: provenance decides).
 
+use fhirwall::demo::ehr::Misbehaviour;
 use serde_json::{Value, json};
 
 use fhirwall::demo::ehr::Misbehaviour;
@@ -69,6 +70,52 @@ async fn a_record_of_a_program_is_withheld_though_nothing_in_it_says_so_and_its_
             assert_eq!(stage.treatment(&format!("/{below}")).await.status.as_u16(), status, "{below} without consent");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_in_a_visit_that_cannot_be_looked_up_is_of_unknown_sensitivity() {
+    let stage = Stage::set().await;
+    for resource in visit("clinic-visit", "Organization/mill-street-clinic") {
+        stage.neighbours().ehr.put(resource);
+    }
+    let beside = json!({
+        "resourceType": "Condition", "id": "no-visit", "subject": {"reference": "Patient/amara-osei"},
+        "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "S93.401A"}]}
+    });
+    stage.neighbours().ehr.put(beside);
+    let seen = async |stage: &Stage| {
+        let rows = stage.research("/Condition?patient=amara-osei").await.text();
+        [rows.contains("clinic-visit-sprain"), rows.contains("no-visit")]
+    };
+    for how in [Misbehaviour::ServerError, Misbehaviour::TruncatedJson, Misbehaviour::DieMidAnswer] {
+        stage.neighbours().ehr.misbehave(Some("Encounter"), how.clone());
+        assert_eq!(seen(&stage).await, [false, true], "{how:?}");
+        assert_eq!(stage.research("/Condition/clinic-visit-sprain").await.status, 404, "{how:?}");
+    }
+    stage.neighbours().ehr.behave();
+    assert_eq!(seen(&stage).await, [true, true]);
+    assert_eq!(stage.research("/Condition/clinic-visit-sprain").await.status, 200);
+    // A visit that the EHR does not have, and says so, was none to a program.
+    stage.neighbours().ehr.put(json!({
+        "resourceType": "Condition", "id": "lost-visit", "subject": {"reference": "Patient/amara-osei"},
+        "encounter": {"reference": "Encounter/there-is-none"}
+    }));
+    assert_eq!(stage.research("/Condition/lost-visit").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn visits_are_looked_up_before_anything_else() {
+    let stage = Stage::set().await;
+    for mut resource in visit("clinic-visit", "Organization/mill-street-clinic") {
+        if resource["resourceType"] == "Condition" {
+            resource["evidence"] = json!([{"detail": [{"reference": "CarePlan/some-plan"}]}]);
+        }
+        stage.neighbours().ehr.put(resource);
+    }
+    stage.edit("fhirwall.yaml", |text| format!("{text}\nlimits: {{fetches_per_request: 1}}\n"));
+    assert_eq!(stage.reload().await, 2);
+    let rows = stage.research("/Condition?patient=amara-osei").await.text();
+    assert!(rows.contains("clinic-visit-sprain") && !rows.contains("some-plan"), "{rows}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -115,6 +115,8 @@ pub struct Document<'a> {
     /// Where absolute URLs of this server start; sorted.
     pub(super) own_urls: Vec<u32>,
     pub(super) bases: Arc<[Box<str>]>,
+    /// What a label that nobody knows counts as.
+    pub(super) unknown: LabelSet,
 }
 
 /// Content never prints.

@@ -1,7 +1,7 @@
 //! Labels do not stay where they were put: a part is as sensitive as its whole, a version as its record, and what
 //! happened in an Encounter as the Encounter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::{BundleType, Document};
 use super::facts::{Place, ResourceFacts};
@@ -14,19 +14,16 @@ impl Document<'_> {
     /// The instances outside this document whose labels would spread into it: an Encounter or EpisodeOfCare that a
     /// record belongs to.
     pub fn label_sources(&self) -> Vec<InstanceId> {
-        let mut found: Vec<InstanceId> = self
-            .references()
-            .filter_map(local_instance)
-            .filter(|instance| spreads(instance.kind) && !self.holds(instance))
-            .cloned()
-            .collect();
-        found.sort();
-        found.dedup();
-        found
+        let held = self.visits_held();
+        let visits = self.references().filter_map(local_instance).filter(|instance| spreads(instance.kind));
+        let outside: BTreeSet<&InstanceId> = visits.filter(|instance| !held.contains(*instance)).collect();
+        outside.into_iter().cloned().collect()
     }
 
-    fn holds(&self, instance: &InstanceId) -> bool {
-        self.resources.iter().any(|facts| facts.kind == instance.kind && facts.id.as_ref() == Some(&instance.id))
+    /// The visits that are records of this document. A contained one is known to its container alone.
+    fn visits_held(&self) -> BTreeSet<InstanceId> {
+        let visits = self.resources.iter().filter(|facts| spreads(facts.kind) && facts.place != Place::Contained);
+        visits.filter_map(|facts| Some(InstanceId { kind: facts.kind, id: facts.id.clone()? })).collect()
     }
 
     /// The Binaries among the resources, by index. A Binary carries no label and names no patient: it is what the record
@@ -44,18 +41,21 @@ impl Document<'_> {
     }
 
     /// Adds labels that were found elsewhere to the records they spread to: `resolved` answers for the instances of
-    /// [`Document::label_sources`], and for a Binary with the labels of the document that refers to it.
-    pub fn take_over(&mut self, resolved: &dyn Fn(&InstanceId) -> LabelSet) {
+    /// [`Document::label_sources`], and for a Binary with the labels of the document that refers to it. `None`: that could
+    /// not be found out, so it counts as a label that nobody knows.
+    pub fn take_over(&mut self, resolved: &dyn Fn(&InstanceId) -> Option<LabelSet>) {
+        let (held, unknown) = (self.visits_held(), self.unknown);
+        let labels_of = |instance: &InstanceId| resolved(instance).unwrap_or(unknown);
         for at in 0..self.resources.len() {
             let around = self.references_of(offset(at)).filter_map(local_instance);
             let mut labels = around
-                .filter(|instance| spreads(instance.kind))
-                .fold(LabelSet::EMPTY, |labels, instance| labels.union(resolved(instance)));
+                .filter(|instance| spreads(instance.kind) && !held.contains(*instance))
+                .fold(LabelSet::EMPTY, |labels, instance| labels.union(labels_of(instance)));
             let Some(facts) = self.resources.get_mut(at) else { continue };
             if let (ResourceType::BINARY, Some(id)) = (facts.kind, &facts.id) {
-                labels = labels.union(resolved(&InstanceId { kind: facts.kind, id: id.clone() }));
+                labels = labels.union(labels_of(&InstanceId { kind: facts.kind, id: id.clone() }));
             }
-            facts.inherit(about_content(labels));
+            facts.inherit(about_content(labels, unknown));
         }
         self.spread_labels();
     }
@@ -167,7 +167,8 @@ impl Document<'_> {
     }
 
     fn spread_along_references(&mut self) {
-        let labelled = self.labels_by_instance(|labels| !about_content(labels).is_empty());
+        let unknown = self.unknown;
+        let labelled = self.labels_by_instance(|labels| !about_content(labels, LabelSet::EMPTY).is_empty());
         if labelled.is_empty() {
             return;
         }
@@ -179,7 +180,7 @@ impl Document<'_> {
                 let target = local_instance(reference).filter(|instance| spreads(instance.kind));
                 target
                     .and_then(|instance| labelled.get(instance))
-                    .map_or(LabelSet::EMPTY, |labels| about_content(*labels))
+                    .map_or(LabelSet::EMPTY, |labels| about_content(*labels, unknown))
             })
             .collect();
         let mut to_binaries: BTreeMap<InstanceId, LabelSet> = BTreeMap::new();
@@ -190,7 +191,7 @@ impl Document<'_> {
                 facts.inherit(labels);
             }
             // ... and to what a DocumentReference refers to.
-            let content = about_content(facts.labels);
+            let content = about_content(facts.labels, unknown);
             if !content.is_empty()
                 && facts.kind.as_str() == "DocumentReference"
                 && let Some(binary) = self.references.get(index(used.reference)).and_then(|r| local_instance(r))
@@ -258,8 +259,8 @@ impl Sieve {
     }
 }
 
-/// What happened in an Encounter or an episode at a program is a record of that program.
-fn spreads(kind: ResourceType) -> bool {
+/// What happened in an Encounter or an episode at a program is a record of that program: its labels spread.
+pub fn spreads(kind: ResourceType) -> bool {
     matches!(kind.as_str(), "Encounter" | "EpisodeOfCare")
 }
 
@@ -274,9 +275,11 @@ fn protective(labels: LabelSet) -> LabelSet {
     ])
 }
 
-/// Of the labels of a neighbour, those that are about the content: its law, its sensitivity, and what nobody knows.
-fn about_content(labels: LabelSet) -> LabelSet {
-    labels.of_kinds(&[LabelKind::Law, LabelKind::Sensitivity, LabelKind::Unknown])
+/// Of the labels of a neighbour, those that are about the content: its law, its sensitivity, and what nobody knows,
+/// with what that counts as.
+fn about_content(labels: LabelSet, unknown: LabelSet) -> LabelSet {
+    let content = labels.of_kinds(&[LabelKind::Law, LabelKind::Sensitivity, LabelKind::Unknown]);
+    if content.contains(Label::UNKNOWN) { content.union(unknown) } else { content }
 }
 
 #[cfg(test)]
@@ -288,6 +291,6 @@ mod tests {
         let labels: LabelSet =
             [Label::PART2, Label::REDACTED, Label::RESTRICTED, Label::PROCESS_INLINE].into_iter().collect();
         assert_eq!(protective(labels), [Label::PART2, Label::RESTRICTED].into_iter().collect());
-        assert_eq!(about_content(labels), [Label::PART2].into_iter().collect());
+        assert_eq!(about_content(labels, LabelSet::EMPTY), [Label::PART2].into_iter().collect());
     }
 }

@@ -30,6 +30,7 @@ use crate::config::{Config, environment};
 use crate::consents::GivenConsents;
 use crate::decide::{Consents, Judgement, Verdicts, patients_of};
 use crate::generation::offline_endpoint;
+use crate::redact::referrers_in;
 use crate::resolve::date;
 
 /// What a partner would see of a Bundle, a resource or NDJSON on standard input. Nothing is fetched and nothing recorded.
@@ -56,6 +57,10 @@ pub struct Args {
     /// Show references to records that are not in the input. What they lead to is not known here, so they go without it.
     #[arg(long)]
     show_outside_references: bool,
+    /// Take Encounters and episodes of care that are not in the input for unlabelled. Without it they may have been visits
+    /// to a program: what happened in one counts as labelled with something that nobody knows.
+    #[arg(long)]
+    outside_visits_unlabelled: bool,
     /// List every removal with its rule on standard error.
     #[arg(long)]
     explain: bool,
@@ -90,6 +95,7 @@ struct Redactor {
     consents: Option<GivenConsents>,
     now: OffsetDateTime,
     show_outside_references: bool,
+    outside_visits_unlabelled: bool,
     explain: bool,
 }
 
@@ -128,6 +134,7 @@ impl Redactor {
             consents: consents.transpose()?,
             now: SystemClock.now(),
             show_outside_references: args.show_outside_references,
+            outside_visits_unlabelled: args.outside_visits_unlabelled,
             explain: args.explain,
         })
     }
@@ -176,10 +183,11 @@ impl Redactor {
     }
 
     fn document(&self, text: &[u8], output: &mut dyn Write) -> Result<u64, String> {
-        let document = scan(text, &self.limits, &self.labeller, &date(self.now))
+        let mut document = scan(text, &self.limits, &self.labeller, &date(self.now))
             .map_err(|error| format!("the input was not understood: {error}"))?;
-        let Some(permit) = self.permit(&document)? else { return Ok(0) };
         let bases: Vec<&str> = self.endpoint.bases.iter().map(String::as_str).collect();
+        self.take_over(&mut document, &bases);
+        let Some(permit) = self.permit(&document)? else { return Ok(0) };
         let (consents, known) = (self.consents(&document, &bases), HashMap::new());
         let judgement = Judgement {
             policies: &self.policies,
@@ -220,6 +228,23 @@ impl Redactor {
                 Ok(0)
             }
         }
+    }
+
+    /// Labels from what is not in the input are unknown here; a Binary is what a record of the input says that refers to it.
+    fn take_over(&self, document: &mut Document<'_>, bases: &[&str]) {
+        let mut owned = HashMap::new();
+        for (at, binary) in document.binaries() {
+            for owner in referrers_in(document, at, &binary, bases) {
+                document.belongs_to(at, &owner);
+                let labels: &mut LabelSet = owned.entry(binary.clone()).or_default();
+                *labels = labels.union(owner.labels);
+            }
+        }
+        document.take_over(&|instance| match (owned.get(instance), instance.kind) {
+            (Some(labels), _) => Some(*labels),
+            (None, ResourceType::BINARY) => None,
+            (None, _) => self.outside_visits_unlabelled.then_some(LabelSet::EMPTY),
+        });
     }
 
     /// The permit with which this partner would have been given the document: to read the first of its records that the

@@ -122,6 +122,7 @@ impl<'a> Scanner<'a, '_> {
             labelled: self.labelled,
             own_urls: self.own_urls,
             bases: self.labeller.bases().into(),
+            unknown: self.labeller.unknown(),
         };
         if self.saw_urn_subject {
             resolve_urn_subjects(&mut document);
