@@ -145,6 +145,18 @@ impl fmt::Debug for Labeller {
 }
 
 impl Labeller {
+    /// Knows no list and no source.
+    pub(crate) fn of_nothing() -> Self {
+        Self::new(LabellerConfig {
+            system_aliases: Vec::new(),
+            map: Vec::new(),
+            lists: Vec::new(),
+            programs: Vec::new(),
+            unknown: LabelSet::EMPTY,
+            bases: Vec::new(),
+        })
+    }
+
     pub fn new(config: LabellerConfig) -> Self {
         let boxed = |text: String| -> Box<str> { text.trim_end_matches('/').into() };
         let aliases: BTreeMap<_, _> =

@@ -78,6 +78,8 @@ pub(super) struct Site {
     pub(super) bundle_type: Option<BundleType>,
     /// The days its own dates cover.
     pub(super) days: Option<Dates>,
+    /// Has a `link` that is no string.
+    pub(super) has_links: bool,
     /// Holds `instance.resourceType`.
     pub(super) instance_types: bool,
 }

@@ -3,6 +3,7 @@
 mod table;
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use table::ELEMENTS;
 
@@ -30,8 +31,8 @@ impl Bond {
 
 impl ElementPath {
     /// The root of a type.
-    pub(super) fn of(kind: &str) -> Self {
-        Self { kind: Cow::Owned(kind.to_owned()), path: String::new() }
+    pub(super) fn of(kind: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind: kind.into(), path: String::new() }
     }
 
     pub(super) fn is_type(&self, kind: &str) -> bool {
@@ -56,41 +57,56 @@ impl ElementPath {
             "resourceType" => return (Self::of("code"), Bond { required: true, modifier: false }),
             _ => {}
         }
-        let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
-        let Some(word) = words(&self.kind).find(|word| names(word, &path)) else {
+        let path = if self.path.is_empty() { name.to_owned() } else { [&self.path, ".", name].concat() };
+        let Some(word) = words(&self.kind).iter().find(|word| word.names(&path)) else {
             return (Self { kind: self.kind.clone(), path }, Bond::default());
         };
-        let end = word.find(['+', '~', '=', '@']).unwrap_or(word.len());
-        let (stem, marks) = word.split_at_checked(end).unwrap_or((word, ""));
+        let marks = word.marks;
         let bond = Bond { required: marks.contains('+'), modifier: marks.contains('~') };
         if let Some((_, same)) = marks.split_once('@') {
             return (Self { kind: self.kind.clone(), path: same.to_owned() }, bond);
         }
         let next = match marks.split_once('=') {
             None => Self { kind: self.kind.clone(), path },
-            Some((_, "")) => {
-                let chosen = path.strip_prefix(stem.trim_end_matches("[x]")).unwrap_or_default();
-                Self::of(chosen)
-            }
+            Some((_, "")) => Self::of(path.strip_prefix(word.path).unwrap_or_default().to_owned()),
             Some((_, kind)) => Self::of(kind),
         };
         (next, bond)
     }
 }
 
-fn words(kind: &str) -> impl Iterator<Item = &'static str> {
-    let line = ELEMENTS.binary_search_by_key(&kind, |(kind, _)| *kind).ok().and_then(|at| ELEMENTS.get(at));
-    line.map_or("", |(_, line)| *line).split_ascii_whitespace()
+/// What the table says of one path of a type.
+struct Word {
+    path: &'static str,
+    /// `value[x]`: the path goes on with the name of a type.
+    choice: bool,
+    marks: &'static str,
 }
 
-/// Does this word of the table speak of this path?
-fn names(word: &str, path: &str) -> bool {
-    let stem = word.find(['+', '~', '=', '@']).and_then(|end| word.get(..end)).unwrap_or(word);
-    match stem.strip_suffix("[x]") {
-        Some(base) => path
-            .strip_prefix(base)
-            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()) && !rest.contains('.')),
-        None => stem == path,
+/// The table, read once.
+static LINES: LazyLock<Vec<(&str, Vec<Word>)>> = LazyLock::new(|| {
+    let read = |word: &'static str| {
+        let end = word.find(['+', '~', '=', '@']).unwrap_or(word.len());
+        let (stem, marks) = word.split_at_checked(end).unwrap_or((word, ""));
+        let path = stem.strip_suffix("[x]");
+        Word { path: path.unwrap_or(stem), choice: path.is_some(), marks }
+    };
+    ELEMENTS.iter().map(|(kind, line)| (*kind, line.split_ascii_whitespace().map(read).collect())).collect()
+});
+
+fn words(kind: &str) -> &'static [Word] {
+    let line = LINES.binary_search_by_key(&kind, |(kind, _)| *kind).ok().and_then(|at| LINES.get(at));
+    line.map_or(&[], |(_, words)| words)
+}
+
+impl Word {
+    /// Does it speak of this path?
+    fn names(&self, path: &str) -> bool {
+        if !self.choice {
+            return self.path == path;
+        }
+        path.strip_prefix(self.path)
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()) && !rest.contains('.'))
     }
 }
 
@@ -99,7 +115,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn bond(kind: &str, path: &str) -> (bool, bool) {
+    fn bond(kind: &'static str, path: &str) -> (bool, bool) {
         let mut at = ElementPath::of(kind);
         let mut bond = Bond::default();
         for step in path.split('.') {

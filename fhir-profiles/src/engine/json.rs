@@ -7,7 +7,7 @@ use core::num::NonZeroU32;
 use std::borrow::Cow;
 
 use super::ScanError;
-use super::skip::plain_until;
+use super::skip::{chunk_at, plain_until};
 
 /// A span of the document, as byte offsets. Documents of 2 GiB and more are refused before scanning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,9 +22,10 @@ impl Span {
     }
 }
 
-/// `scan` refuses longer documents, so this never saturates.
-pub(super) fn offset(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
+/// `scan` refuses longer documents, so nothing is cut off.
+#[inline]
+pub(super) const fn offset(at: usize) -> u32 {
+    at as u32
 }
 
 pub(super) const fn index(at: u32) -> usize {
@@ -92,19 +93,7 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub(super) fn skip_whitespace(&mut self) {
-        // Compact documents have none: one comparison, and out.
-        while let Some(b' ' | b'\n' | b'\t' | b'\r') = self.peek() {
-            self.at += 1;
-        }
-    }
-
-    #[inline]
-    pub(super) fn expect(&mut self, byte: u8) -> Result<(), ScanError> {
-        if self.peek() == Some(byte) {
-            self.at += 1;
-            return Ok(());
-        }
-        Err(ScanError::Syntax)
+        self.at = behind_whitespace(self.bytes, self.at);
     }
 
     /// The kind of the value that starts here, by its first byte.
@@ -120,65 +109,12 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads a string that starts here. Inlined everywhere: handed over in memory, the two halves of the span were
-    /// written apart and read as one, and that wait was a third of the scan.
-    #[inline(always)]
+    /// Reads a string that starts here.
+    #[inline]
     pub(super) fn string(&mut self) -> Result<Text, ScanError> {
-        let quote = self.at;
-        self.expect(b'"')?;
-        let mut escaped = false;
-        loop {
-            self.at = plain_until(self.bytes, self.at);
-            match self.peek() {
-                Some(b'"') => {
-                    let text = Text::between(quote, self.at, escaped);
-                    self.at += 1;
-                    return Ok(text);
-                }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
-                Some(_) | None => return Err(ScanError::Syntax),
-            }
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn escape(&mut self) -> Result<(), ScanError> {
-        self.at += 1;
-        let kind = self.peek().ok_or(ScanError::Syntax)?;
-        self.at += 1;
-        match kind {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(()),
-            b'u' => {
-                let unit = self.hex4()?;
-                match unit {
-                    0xD800..=0xDBFF => {
-                        let paired = self.expect(b'\\').and_then(|()| self.expect(b'u'));
-                        paired.map_err(|_| ScanError::Encoding)?;
-                        match self.hex4()? {
-                            0xDC00..=0xDFFF => Ok(()),
-                            _ => Err(ScanError::Encoding),
-                        }
-                    }
-                    0xDC00..=0xDFFF => Err(ScanError::Encoding),
-                    _ => Ok(()),
-                }
-            }
-            _ => Err(ScanError::Syntax),
-        }
-    }
-
-    fn hex4(&mut self) -> Result<u32, ScanError> {
-        let mut unit = 0;
-        for _ in 0..4 {
-            let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16)).ok_or(ScanError::Syntax)?;
-            unit = unit * 16 + digit;
-            self.at += 1;
-        }
-        Ok(unit)
+        let (text, end) = string(self.bytes, self.at)?;
+        self.at = end;
+        Ok(text)
     }
 
     /// Skips a number, `true`, `false` or `null`.
@@ -243,6 +179,87 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// The first position from here on that holds no whitespace. Compact documents have none: one comparison, and out.
+#[inline(always)]
+pub(super) fn behind_whitespace(bytes: &[u8], at: usize) -> usize {
+    match bytes.get(at) {
+        Some(byte) if *byte > b' ' => at,
+        Some(_) | None => behind_some_whitespace(bytes, at),
+    }
+}
+
+#[inline(never)]
+fn behind_some_whitespace(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\t' | b'\r') = bytes.get(at) {
+        at += 1;
+    }
+    at
+}
+
+/// Do these two bytes stand here?
+#[inline(always)]
+pub(super) fn joined(bytes: &[u8], at: usize, pair: [u8; 2]) -> bool {
+    chunk_at(bytes, at) == Some(&pair)
+}
+
+/// Reads the string that starts here, and answers where it ends. Inlined everywhere, and of positions in registers: handed
+/// over in memory, the two halves of the span were written apart and read as one, and that wait was a third of the scan.
+#[inline(always)]
+pub(super) fn string(bytes: &[u8], quote: usize) -> Result<(Text, usize), ScanError> {
+    if bytes.get(quote) == Some(&b'"') { string_behind(bytes, quote) } else { Err(ScanError::Syntax) }
+}
+
+/// The same, where a quote is known to stand.
+#[inline(always)]
+pub(super) fn string_behind(bytes: &[u8], quote: usize) -> Result<(Text, usize), ScanError> {
+    let end = plain_until(bytes, quote + 1);
+    if bytes.get(end) == Some(&b'"') {
+        return Ok((Text::between(quote, end, false), end + 1));
+    }
+    escaped_string(bytes, quote, end)
+}
+
+/// The same, from the first byte on that is not plain.
+#[cold]
+#[inline(never)]
+fn escaped_string(bytes: &[u8], quote: usize, at: usize) -> Result<(Text, usize), ScanError> {
+    let mut at = at;
+    loop {
+        match bytes.get(at) {
+            Some(b'"') => return Ok((Text::between(quote, at, true), at + 1)),
+            Some(b'\\') => at = escape(bytes, at)?,
+            Some(_) | None => return Err(ScanError::Syntax),
+        }
+        at = plain_until(bytes, at);
+    }
+}
+
+/// Where the escape sequence ends that starts here.
+fn escape(bytes: &[u8], at: usize) -> Result<usize, ScanError> {
+    match bytes.get(at + 1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
+        Some(b'u') => match hex4(bytes, at + 2)? {
+            0xD800..=0xDBFF => {
+                if bytes.get(at + 6..at + 8) != Some(b"\\u") {
+                    return Err(ScanError::Encoding);
+                }
+                match hex4(bytes, at + 8)? {
+                    0xDC00..=0xDFFF => Ok(at + 12),
+                    _ => Err(ScanError::Encoding),
+                }
+            }
+            0xDC00..=0xDFFF => Err(ScanError::Encoding),
+            _ => Ok(at + 6),
+        },
+        Some(_) | None => Err(ScanError::Syntax),
+    }
+}
+
+fn hex4(bytes: &[u8], at: usize) -> Result<u32, ScanError> {
+    let digits = bytes.get(at..at + 4).ok_or(ScanError::Syntax)?;
+    digits.iter().try_fold(0, |unit, digit| Some(unit * 16 + char::from(*digit).to_digit(16)?)).ok_or(ScanError::Syntax)
+}
+
 /// The part of a document; empty for offsets that are not its own.
 #[inline]
 pub(super) fn slice(document: &str, span: Span) -> &str {
@@ -250,12 +267,14 @@ pub(super) fn slice(document: &str, span: Span) -> &str {
 }
 
 /// The meaning of a string: itself, or with its escapes resolved.
+#[inline]
 pub(super) fn decoded(document: &str, text: Text) -> Cow<'_, str> {
     let raw = slice(document, text.span());
     if text.escaped() { Cow::Owned(unescape(raw)) } else { Cow::Borrowed(raw) }
 }
 
 /// Resolves the escapes of a string that the scanner has accepted.
+#[cold]
 pub(super) fn unescape(raw: &str) -> String {
     let mut out = String::with_capacity(raw.len());
     let mut chars = raw.chars();

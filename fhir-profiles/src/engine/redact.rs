@@ -130,8 +130,7 @@ impl<'r, 'a> Redaction<'r, 'a> {
     fn must_be_planned(&self, at: u32) -> bool {
         let (Some(facts), Some(site)) = (self.facts(at), self.document.sites.get(index(at))) else { return false };
         let verbatim = self.options.totals == Totals::Keep && !self.options.advisory;
-        (facts.kind == ResourceType::BUNDLE
-            && !(verbatim && self.keeps_every_link(at) && !self.is_labelled_envelope(at)))
+        (facts.kind == ResourceType::BUNDLE && !(verbatim && !site.has_links && !self.is_labelled_envelope(at)))
             || !facts.inline.is_empty()
             || (facts.kind == ResourceType::OPERATION_OUTCOME && self.options.strip_outcomes)
             || (self.options.public_base.is_some() && self.document.has_own_url(site.span))
@@ -141,12 +140,6 @@ impl<'r, 'a> Redaction<'r, 'a> {
 
     fn is_labelled_envelope(&self, at: u32) -> bool {
         self.is_transport(at) && self.facts(at).is_some_and(|facts| !facts.labels.is_empty())
-    }
-
-    fn keeps_every_link(&self, at: u32) -> bool {
-        let tree = Tree::of(self.document, at);
-        let links = tree.member(tree.root(), "link").map(|links| tree.items(links)).unwrap_or_default();
-        links.is_empty()
     }
 
     /// Why a reference in a resource goes, if it does.

@@ -1,18 +1,34 @@
 //! Where the plain part of a string ends: the one loop that most bytes of a document go through.
-#![cfg_attr(
-    target_arch = "x86_64",
-    expect(unsafe_code, reason = "sixteen bytes are loaded from a slice that holds sixteen bytes")
-)]
+#![expect(unsafe_code, reason = "bytes are loaded from where the length of the slice was compared to be enough")]
 
 /// The first position from `at` on that holds a quote, a backslash or a control character; the end if there is none.
-#[inline]
+#[inline(always)]
 pub(super) fn plain_until(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(chunk) = bytes.get(at..at + WIDTH).and_then(|chunk| <&[u8; WIDTH]>::try_from(chunk).ok()) {
-        match first_hit(chunk) {
-            Some(hit) => return at + hit,
-            None => at += WIDTH,
+    while let Some(chunk) = chunk_at(bytes, at) {
+        if let Some(hit) = first_hit(chunk) {
+            return at.wrapping_add(hit);
         }
+        at = at.wrapping_add(WIDTH);
     }
+    plain_until_end(bytes, at)
+}
+
+/// As many bytes as these from here on, if there are.
+#[inline(always)]
+pub(super) fn chunk_at<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
+    // One comparison with a bound that does not change; a slice of a slice is checked at both ends, and that was a
+    // quarter of the scan.
+    if bytes.len() < N || at > bytes.len() - N {
+        return None;
+    }
+    // SAFETY: at + N is at most the length, by the comparison; an array of bytes needs no alignment.
+    Some(unsafe { &*bytes.as_ptr().add(at).cast::<[u8; N]>() })
+}
+
+/// The same among the last few bytes of a document.
+#[cold]
+#[inline(never)]
+fn plain_until_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(&byte) = bytes.get(at) {
         if byte == b'"' || byte == b'\\' || byte < 0x20 {
             return at;
@@ -73,6 +89,18 @@ fn swar_hit(chunk: &[u8; 8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chunk_is_there_or_not() {
+        for len in 0..40 {
+            let bytes: Vec<u8> = (0..len).collect();
+            for at in (0..48).chain([usize::MAX, usize::MAX - 1, usize::MAX - 16]) {
+                let end = at.checked_add(16);
+                let expected = end.and_then(|end| bytes.get(at..end));
+                assert_eq!(chunk_at::<16>(&bytes, at).map(<[u8; 16]>::as_slice), expected, "{at} of {len}");
+            }
+        }
+    }
 
     #[test]
     fn the_fast_skips_find_what_the_byte_at_a_time_skip_finds() {

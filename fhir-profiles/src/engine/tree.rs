@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::document::{Coding, Document};
-use super::json::{Cursor, Kind, Span, Text, decoded, index, offset, slice};
+use super::json::{Cursor, Kind, Span, Text, behind_whitespace, decoded, index, offset, slice, string};
 
 /// A value in a [`Tree`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +28,9 @@ struct Item {
 
 const NONE: u32 = u32::MAX;
 
+/// How much text there is for a value, at the least, as a rule.
+const BYTES_A_VALUE: usize = 12;
+
 const NOTHING: Item = Item {
     value: Span { start: 0, end: 0 },
     key: Span { start: 0, end: 0 },
@@ -48,10 +51,12 @@ impl<'a> Tree<'a> {
     /// The tree of a resource of the document.
     pub(super) fn of(document: &Document<'a>, resource: u32) -> Self {
         let span = document.sites.get(index(resource)).map(|site| site.span).unwrap_or_default();
+        let held = held(document, resource);
+        let own = held.iter().fold(span.end - span.start, |own, (held, _)| own.saturating_sub(held.end - held.start));
         let mut builder = Builder {
             cursor: Cursor::new(document.text),
-            items: Vec::new(),
-            held: held(document, resource),
+            items: Vec::with_capacity(index(own) / BYTES_A_VALUE),
+            held,
             next_held: 0,
         };
         builder.cursor.at = index(span.start);
@@ -259,29 +264,26 @@ impl Builder<'_> {
     }
 
     fn children(&mut self, parent: u32, named: bool) {
-        self.cursor.at += 1;
+        let bytes = self.cursor.text.as_bytes();
+        let mut at = self.cursor.at + 1;
         let mut last = NONE;
         loop {
-            self.cursor.skip_whitespace();
-            match self.cursor.peek() {
-                Some(b',') => self.cursor.at += 1,
-                Some(b'}' | b']') => {
-                    self.cursor.at += 1;
-                    return;
-                }
+            at = behind_whitespace(bytes, at);
+            match bytes.get(at) {
+                Some(b',') => at += 1,
+                Some(b'}' | b']') => break,
+                // Never on text that was accepted.
                 None => return,
                 Some(_) => {
                     let (mut key, mut escaped) = (Span::default(), false);
                     if named {
-                        let start = self.cursor.at;
-                        // Never fails on text that was accepted; stops the loop if it did.
-                        let Ok(name) = self.cursor.string() else { return };
-                        (key, escaped) = (Span::new(start, self.cursor.at), name.escaped());
-                        self.cursor.skip_whitespace();
-                        self.cursor.at += 1;
-                        self.cursor.skip_whitespace();
+                        let Ok((name, end)) = string(bytes, at) else { return };
+                        (key, escaped) = (Span::new(at, end), name.escaped());
+                        at = behind_whitespace(bytes, behind_whitespace(bytes, end) + 1);
                     }
+                    self.cursor.at = at;
                     let child = self.value(parent, key, escaped, true);
+                    at = self.cursor.at;
                     let previous = if last == NONE { parent } else { last };
                     if let Some(item) = self.items.get_mut(index(previous)) {
                         if last == NONE { item.first = child } else { item.next = child }
@@ -290,5 +292,6 @@ impl Builder<'_> {
                 }
             }
         }
+        self.cursor.at = at + 1;
     }
 }

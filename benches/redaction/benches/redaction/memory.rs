@@ -2,16 +2,26 @@
 #![expect(unsafe_code, reason = "an allocator cannot be written without; it counts and hands on")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 struct Counting;
 
+/// Only while a peak is asked for: counting takes time, and more of it where more is allocated.
+static COUNTS: AtomicBool = AtomicBool::new(false);
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 fn grow(bytes: usize) {
-    let held = HELD.fetch_add(bytes, Relaxed) + bytes;
-    PEAK.fetch_max(held, Relaxed);
+    if COUNTS.load(Relaxed) {
+        let held = HELD.fetch_add(bytes, Relaxed).wrapping_add(bytes);
+        PEAK.fetch_max(held, Relaxed);
+    }
+}
+
+fn shrink(bytes: usize) {
+    if COUNTS.load(Relaxed) {
+        HELD.fetch_sub(bytes, Relaxed);
+    }
 }
 
 // SAFETY: every call goes to the system allocator with the arguments it came with.
@@ -22,13 +32,13 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Relaxed);
+        shrink(layout.size());
         // SAFETY: as above.
         unsafe { System.dealloc(at, layout) }
     }
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         grow(size);
-        HELD.fetch_sub(layout.size(), Relaxed);
+        shrink(layout.size());
         // SAFETY: as above.
         unsafe { System.realloc(at, layout, size) }
     }
@@ -38,8 +48,10 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 pub(crate) fn peak<T>(run: impl FnOnce() -> T) -> (T, usize) {
-    let before = HELD.load(Relaxed);
-    PEAK.store(before, Relaxed);
+    HELD.store(0, Relaxed);
+    PEAK.store(0, Relaxed);
+    COUNTS.store(true, Relaxed);
     let result = run();
-    (result, PEAK.load(Relaxed) - before)
+    COUNTS.store(false, Relaxed);
+    (result, PEAK.load(Relaxed))
 }

@@ -46,7 +46,7 @@ fn bundle_type(surgery: &Surgery<'_, '_, '_>) -> Option<BundleType> {
 }
 
 /// Settles a Bundle, when its entries are settled.
-pub(super) fn settle(surgery: &mut Surgery<'_, '_, '_>, fields: &mut [Field]) -> Result<(), Cause> {
+pub(super) fn settle(surgery: &mut Surgery<'_, '_, '_>, fields: &mut [Field<'_>]) -> Result<(), Cause> {
     if surgery.facts.kind != ResourceType::BUNDLE {
         return Ok(());
     }
@@ -72,7 +72,7 @@ pub(super) fn settle(surgery: &mut Surgery<'_, '_, '_>, fields: &mut [Field]) ->
     Ok(())
 }
 
-fn first_entry_gone(surgery: &Surgery<'_, '_, '_>, fields: &[Field]) -> Option<Cause> {
+fn first_entry_gone(surgery: &Surgery<'_, '_, '_>, fields: &[Field<'_>]) -> Option<Cause> {
     let entries = fields.iter().find(|field| field.name == "entry")?;
     let first = *surgery.tree.items(entries.value?).first()?;
     let resource = surgery.tree.resource(surgery.tree.member(first, "resource")?)?;
@@ -81,7 +81,7 @@ fn first_entry_gone(surgery: &Surgery<'_, '_, '_>, fields: &[Field]) -> Option<C
 }
 
 /// Links show the URLs that the judge gives them.
-fn links(surgery: &mut Surgery<'_, '_, '_>, fields: &mut [Field]) {
+fn links(surgery: &mut Surgery<'_, '_, '_>, fields: &mut [Field<'_>]) {
     for field in fields.iter_mut().filter(|field| field.name == "link" && field.gone.is_none()) {
         let Some(list) = field.value else { continue };
         let items = surgery.tree.items(list);
@@ -114,7 +114,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Adds the outcome that says that information may be missing.
-fn advise(surgery: &mut Surgery<'_, '_, '_>, fields: &mut [Field]) {
+fn advise(surgery: &mut Surgery<'_, '_, '_>, fields: &mut [Field<'_>]) {
     let (outcome, wanted) = match surgery.options().style {
         Style::Silent => (SILENT_OUTCOME, true),
         Style::Marked => (MARKED_OUTCOME, surgery.plan.reduced || surgery.redaction.withheld_anything()),

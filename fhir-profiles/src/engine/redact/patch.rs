@@ -18,9 +18,9 @@ const ADDRESSES: &[&str] =
     &["fullUrl", "reference", "url", "uri", "location", "source", "valueUri", "valueUrl", "valueCanonical"];
 
 /// Rewrites a URL of the upstream to the one that clients see.
-pub(super) fn own_url(surgery: &mut Surgery<'_, '_, '_>, field: &Field) {
+pub(super) fn own_url(surgery: &mut Surgery<'_, '_, '_>, field: &Field<'_>) {
     let (Some(public), Some(value)) = (surgery.options().public_base, field.value) else { return };
-    if !ADDRESSES.contains(&field.name.as_str()) || surgery.tree.kind(value) != Kind::String {
+    if !ADDRESSES.contains(&&*field.name) || surgery.tree.kind(value) != Kind::String {
         return;
     }
     let Some(url) = surgery.tree.string(value) else { return };
@@ -32,7 +32,7 @@ pub(super) fn own_url(surgery: &mut Surgery<'_, '_, '_>, field: &Field) {
 }
 
 /// Settles the resource itself, when its members are settled.
-pub(super) fn root(surgery: &mut Surgery<'_, '_, '_>, fields: &mut [Field]) {
+pub(super) fn root(surgery: &mut Surgery<'_, '_, '_>, fields: &mut [Field<'_>]) {
     let reduced = surgery.plan.reduced || surgery.contains_reduced();
     if reduced {
         surgery.plan.reduced = true;

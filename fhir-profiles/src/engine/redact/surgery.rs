@@ -4,6 +4,7 @@
 //! something it cannot do without goes with it, and so on up to the resource: a required element, a modifier, all of
 //! its members. In the marked style a required element or a modifier stays, emptied and masked.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::options::{Level, RedactOptions, Style};
@@ -71,8 +72,8 @@ pub(super) struct Surgery<'s, 'r, 'a> {
 }
 
 /// A member with its `_` sibling.
-pub(super) struct Field {
-    pub(super) name: String,
+pub(super) struct Field<'a> {
+    pub(super) name: Cow<'a, str>,
     pub(super) value: Option<Node>,
     pub(super) sibling: Option<Node>,
     /// Why the member goes with its sibling.
@@ -82,14 +83,13 @@ pub(super) struct Field {
     pub(super) sibling_gone: bool,
 }
 
-impl Field {
-    fn named(name: &str) -> Self {
-        let name = name.to_owned();
+impl<'a> Field<'a> {
+    const fn named(name: Cow<'a, str>) -> Self {
         Self { name, value: None, sibling: None, gone: None, value_gone: false, sibling_gone: false }
     }
 }
 
-impl<'r> Surgery<'_, 'r, '_> {
+impl<'r, 'a> Surgery<'_, 'r, 'a> {
     pub(super) fn options(&self) -> &'r RedactOptions<'r> {
         self.redaction.options
     }
@@ -139,7 +139,7 @@ impl<'r> Surgery<'_, 'r, '_> {
         {
             return Err(cause);
         }
-        let of_field = |field: &Field| {
+        let of_field = |field: &Field<'_>| {
             let value = field.value.filter(|_| field.gone.is_some() || field.value_gone);
             let sibling = field.sibling.filter(|_| field.gone.is_some() || field.sibling_gone);
             [value, sibling]
@@ -151,12 +151,11 @@ impl<'r> Surgery<'_, 'r, '_> {
         Ok(())
     }
 
-    fn fields_of(&self, node: Node) -> Vec<Field> {
-        let mut fields: Vec<Field> = Vec::new();
-        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    fn fields_of(&self, node: Node) -> Vec<Field<'a>> {
+        let mut fields: Vec<Field<'a>> = Vec::new();
+        let mut places: BTreeMap<Cow<'a, str>, usize> = BTreeMap::new();
         for child in self.tree.children(node) {
-            let name = self.tree.name(child);
-            let (base, is_sibling) = name.strip_prefix('_').map_or((&*name, false), |base| (base, true));
+            let (base, is_sibling) = base_of(self.tree.name(child));
             // FHIR objects are small: a list is searched faster than a map is built. Hostile ones are not.
             let known = if fields.len() <= FEW {
                 fields.iter().position(|field| field.name == base)
@@ -164,13 +163,13 @@ impl<'r> Surgery<'_, 'r, '_> {
                 if places.is_empty() {
                     places.extend(fields.iter().map(|field| field.name.clone()).zip(0..));
                 }
-                places.get(base).copied()
+                places.get(&base).copied()
             };
             let at = known.unwrap_or_else(|| {
-                fields.push(Field::named(base));
-                if fields.len() > FEW + 1 {
-                    places.insert(base.to_owned(), fields.len() - 1);
+                if fields.len() > FEW {
+                    places.insert(base.clone(), fields.len());
                 }
+                fields.push(Field::named(base));
                 fields.len() - 1
             });
             if let Some(field) = fields.get_mut(at) {
@@ -181,7 +180,7 @@ impl<'r> Surgery<'_, 'r, '_> {
     }
 
     /// Plans a member: it stays, goes, is masked, or takes the object with it.
-    fn field(&mut self, object: Node, field: &mut Field) -> Result<(), Cause> {
+    fn field(&mut self, object: Node, field: &mut Field<'_>) -> Result<(), Cause> {
         if field.name == "meta" && object == self.tree.root() {
             return Ok(());
         }
@@ -211,7 +210,7 @@ impl<'r> Surgery<'_, 'r, '_> {
     }
 
     /// Why a member goes as a whole, if it does.
-    fn fate(&mut self, object: Node, field: &mut Field) -> Option<Cause> {
+    fn fate(&mut self, object: Node, field: &mut Field<'_>) -> Option<Cause> {
         match field.value.map(|value| (value, self.tree.kind(value))) {
             Some((value, Kind::Array)) => return self.array(object, field, value),
             Some((value, Kind::Object)) => {
@@ -250,7 +249,7 @@ impl<'r> Surgery<'_, 'r, '_> {
         }
     }
 
-    fn array(&mut self, object: Node, field: &mut Field, list: Node) -> Option<Cause> {
+    fn array(&mut self, object: Node, field: &mut Field<'_>, list: Node) -> Option<Cause> {
         if self.is_untouched(list) && field.sibling.is_none_or(|sibling| self.is_untouched(sibling)) {
             return None;
         }
@@ -363,7 +362,7 @@ impl<'r> Surgery<'_, 'r, '_> {
     }
 
     /// What an object does not survive, and what goes along, now that its members are settled.
-    fn aftermath(&mut self, node: Node, fields: &mut [Field]) -> Result<(), Cause> {
+    fn aftermath(&mut self, node: Node, fields: &mut [Field<'_>]) -> Result<(), Cause> {
         if self.plan.reduced || fields.iter().any(|field| field.gone.is_some()) {
             self.bereave(node, fields)?;
         }
@@ -375,11 +374,11 @@ impl<'r> Surgery<'_, 'r, '_> {
     }
 
     /// Something went in this object: what else must?
-    fn bereave(&mut self, node: Node, fields: &mut [Field]) -> Result<(), Cause> {
+    fn bereave(&mut self, node: Node, fields: &mut [Field<'_>]) -> Result<(), Cause> {
         let at = self.path_of(node);
         let lost = fields.iter().find_map(|field| field.gone.filter(|cause| !cause.tidy));
         let lost_one = |names: &[&str]| {
-            let named = fields.iter().find(|field| field.gone.is_some() && names.contains(&field.name.as_str()));
+            let named = fields.iter().find(|field| field.gone.is_some() && names.contains(&&*field.name));
             named.and_then(|field| field.gone)
         };
         match (at.kind(), at.path()) {
@@ -401,12 +400,12 @@ impl<'r> Surgery<'_, 'r, '_> {
     }
 
     /// A section that lost something loses its narrative, and goes when it has nothing left to show (cmp-1).
-    fn section(&mut self, fields: &mut [Field]) -> Result<(), Cause> {
+    fn section(&mut self, fields: &mut [Field<'_>]) -> Result<(), Cause> {
         if !self.plan.reduced {
             return Ok(());
         }
         self.drop_text(fields, "text");
-        let shows = |field: &Field| field.gone.is_none() && matches!(field.name.as_str(), "entry" | "section");
+        let shows = |field: &Field<'_>| field.gone.is_none() && matches!(&*field.name, "entry" | "section");
         if fields.iter().any(shows) {
             return Ok(());
         }
@@ -420,23 +419,23 @@ impl<'r> Surgery<'_, 'r, '_> {
         }
     }
 
-    pub(super) fn remove(&mut self, field: &mut Field, cause: Cause) {
+    pub(super) fn remove(&mut self, field: &mut Field<'_>, cause: Cause) {
         field.gone = Some(cause);
         if let Some(node) = field.value.or(field.sibling) {
             self.record(node, cause);
         }
     }
 
-    fn can_be_masked(&self, at: &ElementPath, field: &Field) -> bool {
+    fn can_be_masked(&self, at: &ElementPath, field: &Field<'_>) -> bool {
         // An extension without its value or url is none; a modifier extension without its content misleads; and a
         // Provenance that names nothing is evidence of what was taken out.
         !(at.kind() == "Extension"
-            || matches!(field.name.as_str(), "modifierExtension" | "resourceType")
+            || matches!(&*field.name, "modifierExtension" | "resourceType")
             || at.is_type("Provenance") && field.name == "target"
             || self.facts.kind == ResourceType::BUNDLE && at.kind() == "Bundle")
     }
 
-    fn mask(&mut self, field: &mut Field, cause: Cause) {
+    fn mask(&mut self, field: &mut Field<'_>, cause: Cause) {
         let list = field.value.or(field.sibling).is_some_and(|node| self.tree.kind(node) == Kind::Array);
         let objects = field.value.is_some_and(|value| match self.tree.kind(value) {
             Kind::Object => true,
@@ -530,6 +529,17 @@ impl<'r> Surgery<'_, 'r, '_> {
         held.any(|(facts, plan)| {
             facts.parent == Some(self.resource) && facts.place == Place::Contained && plan.reduced()
         })
+    }
+}
+
+/// The name of an element, and whether it is the `_` sibling's.
+fn base_of(name: Cow<'_, str>) -> (Cow<'_, str>, bool) {
+    match name {
+        Cow::Borrowed(name) => name.strip_prefix('_').map_or((Cow::Borrowed(name), false), |base| (base.into(), true)),
+        Cow::Owned(name) => match name.strip_prefix('_') {
+            Some(base) => (Cow::Owned(base.to_owned()), true),
+            None => (Cow::Owned(name), false),
+        },
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
+use super::names::{self, Name, Read};
 use crate::engine::ScanError;
-use crate::engine::json::{Cursor, Text, index};
+use crate::engine::json::{Text, decoded, index, string};
 
-/// Objects with more members than this are looked at once, sorted, when they end.
+/// Objects with more unusual members than this are looked at once, sorted, when they end.
 const MANY: usize = 48;
 
-/// The member names of all objects that are open.
+/// The unusual member names of all objects that are open.
 #[derive(Default)]
 pub(super) struct Keys {
     /// (hash, where the name starts): what it is, is read again in the rare case that it matters.
@@ -18,44 +19,55 @@ pub(super) struct Keys {
 /// One open object.
 pub(super) struct Frame {
     start: usize,
-    /// A bit for each hash seen: no bit, no twin.
-    seen: core::cell::Cell<u64>,
+    /// The usual names that it has.
+    usual: u128,
+    /// A bit for each hash of the others: no bit, no twin.
+    seen: u64,
 }
 
 impl Keys {
+    #[inline]
     pub(super) fn open(&self) -> Frame {
-        Frame { start: self.names.len(), seen: core::cell::Cell::new(0) }
+        Frame { start: self.names.len(), usual: 0, seen: 0 }
     }
 
+    /// Takes the name of a member, and answers what it means.
     #[inline]
-    pub(super) fn add(&mut self, frame: &Frame, cursor: &Cursor<'_>, name: Text) -> Result<(), ScanError> {
-        let hash = if name.escaped() {
-            hash(cursor.decoded(name).as_bytes())
-        } else {
-            hash(cursor.slice(name.span()).as_bytes())
-        };
+    pub(super) fn add(&mut self, frame: &mut Frame, document: &str, name: Text) -> Result<Name, ScanError> {
+        match names::read(document, name) {
+            Read::Known(known) if frame.usual & known.bit != 0 => Err(ScanError::DuplicateMember),
+            Read::Known(known) => {
+                frame.usual |= known.bit;
+                Ok(known.name)
+            }
+            Read::Other(hash) => self.add_unusual(frame, document, name, hash).map(|()| Name::Other),
+        }
+    }
+
+    fn add_unusual(&mut self, frame: &mut Frame, document: &str, name: Text, hash: u32) -> Result<(), ScanError> {
         let bit = 1 << (hash & 63);
-        if frame.seen.get() & bit != 0 {
+        if frame.seen & bit != 0 {
             let earlier = self.names.get(frame.start..).unwrap_or_default();
-            let twin = |(other, start): &(u32, u32)| *other == hash && name_at(cursor, *start) == cursor.decoded(name);
+            let twin =
+                |(other, start): &(u32, u32)| *other == hash && name_at(document, *start) == decoded(document, name);
             if earlier.len() <= MANY && earlier.iter().any(twin) {
                 return Err(ScanError::DuplicateMember);
             }
         }
-        frame.seen.set(frame.seen.get() | bit);
+        frame.seen |= bit;
         self.names.push((hash, name.span().start));
         Ok(())
     }
 
-    pub(super) fn close(&mut self, frame: &Frame, cursor: &Cursor<'_>) -> Result<(), ScanError> {
+    #[inline]
+    pub(super) fn close(&mut self, frame: &Frame, document: &str) -> Result<(), ScanError> {
+        if self.names.len() == frame.start { Ok(()) } else { self.close_unusual(frame, document) }
+    }
+
+    fn close_unusual(&mut self, frame: &Frame, document: &str) -> Result<(), ScanError> {
         if self.names.len() - frame.start > MANY {
-            let mut names: Vec<_> = self
-                .names
-                .get(frame.start..)
-                .unwrap_or_default()
-                .iter()
-                .map(|(_, start)| name_at(cursor, *start))
-                .collect();
+            let names = self.names.get(frame.start..).unwrap_or_default();
+            let mut names: Vec<_> = names.iter().map(|(_, start)| name_at(document, *start)).collect();
             names.sort_unstable();
             if names.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
                 return Err(ScanError::DuplicateMember);
@@ -68,21 +80,7 @@ impl Keys {
 
 /// The name that starts here.
 #[cold]
-fn name_at<'a>(cursor: &Cursor<'a>, start: u32) -> Cow<'a, str> {
-    let mut again = Cursor::new(cursor.text);
-    again.at = index(start).saturating_sub(1);
-    again.string().map(|name| again.decoded(name)).unwrap_or_default()
-}
-
-/// Length, first and last bytes: enough to tell the members of one FHIR object apart.
-#[inline]
-fn hash(name: &[u8]) -> u32 {
-    let word = |bytes: Option<&[u8]>| bytes.and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
-    let (head, tail) = if name.len() >= 4 {
-        (word(name.get(..4)), word(name.get(name.len() - 4..)))
-    } else {
-        (name.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)), 0)
-    };
-    let mixed = (head ^ tail.rotate_left(15)).wrapping_add(name.len() as u32).wrapping_mul(0x9E37_79B1);
-    mixed ^ mixed >> 15
+fn name_at(document: &str, start: u32) -> Cow<'_, str> {
+    let quote = index(start).saturating_sub(1);
+    string(document.as_bytes(), quote).map(|(name, _)| decoded(document, name)).unwrap_or_default()
 }

@@ -41,7 +41,11 @@ impl Scanner<'_, '_> {
             let instance = InstanceId { kind, id: id.clone() };
             patients.push(Arc::new(Reference::Relative { instance, version: None }));
         }
-        let paths = named_subjects(kind);
+        let paths = match self.last_subjects {
+            Some((last, paths)) if last == kind => paths,
+            Some(_) | None => named_subjects(kind),
+        };
+        self.last_subjects = Some((kind, paths));
         for candidate in self.subjects.get(from..).unwrap_or_default() {
             if !paths.iter().any(|path| self.leads_along(path, &candidate.steps)) {
                 continue;

@@ -1,0 +1,361 @@
+//! The member names that FHIR is full of, each told apart from all others by its length and its first bytes.
+
+use crate::engine::json::{Text, decoded, index, slice};
+use crate::engine::skip::chunk_at;
+
+/// Member names that mean something to the scanner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    System,
+    Code,
+    Value,
+    Url,
+    Reference,
+    Extension,
+    ValueCoding,
+    ResourceType,
+    Meta,
+    SecurityLabel,
+    /// Other elements that hold URLs.
+    Address,
+    /// `identifier` and `display`: a Reference without `reference` has one of them.
+    Display,
+    Id,
+    Type,
+    Confidentiality,
+    Contained,
+    Entry,
+    Parameter,
+    Part,
+    /// The dates of service, authorship or finding that R4 resources carry at their top.
+    Date,
+    PeriodEnd,
+    Link,
+    Request,
+    Security,
+    Tag,
+    VersionId,
+    Source,
+    FullUrl,
+    Resource,
+    Search,
+    Response,
+    Outcome,
+    Mode,
+    Other,
+}
+
+/// What is compared of a name: its first sixteen bytes, zeros behind a shorter one, and its length.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Start {
+    words: [u64; 2],
+    len: usize,
+}
+
+/// One of the names below.
+pub(super) struct Known {
+    start: Start,
+    text: &'static str,
+    pub(super) name: Name,
+    /// A bit of its own among all of them.
+    pub(super) bit: u128,
+}
+
+/// A name as it was read: one of those below, or a hash.
+pub(super) enum Read {
+    Known(&'static Known),
+    Other(u32),
+}
+
+/// Reads a member name.
+#[inline]
+pub(super) fn read(document: &str, name: Text) -> Read {
+    if name.escaped() {
+        return read_decoded(&decoded(document, name));
+    }
+    let span = name.span();
+    let start = Start::of(document.as_bytes(), index(span.start), index(span.end.wrapping_sub(span.start)));
+    start.find(|| slice(document, span))
+}
+
+#[cold]
+fn read_decoded(name: &str) -> Read {
+    Start::of(name.as_bytes(), 0, name.len()).find(|| name)
+}
+
+impl Start {
+    #[inline]
+    fn of(bytes: &[u8], at: usize, len: usize) -> Self {
+        let Some(chunk) = chunk_at::<WIDTH>(bytes, at) else { return Self::at_the_end(bytes, at, len) };
+        let (words, _) = chunk.as_chunks();
+        let mask = MASKS.get(len).unwrap_or(&[u64::MAX; 2]);
+        let word =
+            |at: usize| words.get(at).map_or(0, |word| u64::from_le_bytes(*word)) & mask.get(at).copied().unwrap_or(0);
+        Self { words: [word(0), word(1)], len }
+    }
+
+    /// The same for one of the last names of a document.
+    #[cold]
+    fn at_the_end(bytes: &[u8], at: usize, len: usize) -> Self {
+        start_of(bytes.get(at..at + len).unwrap_or_default())
+    }
+
+    #[inline]
+    const fn hash(self) -> u64 {
+        let [first, second] = self.words;
+        // Found by trying: no two of the names below meet in the first ten bits.
+        (first ^ second.rotate_left(29)).wrapping_add(self.len as u64).wrapping_mul(0xaff9_edb3_9783_b141)
+    }
+
+    const fn place(self) -> usize {
+        (self.hash() >> 54) as usize
+    }
+
+    #[inline]
+    fn find<'n>(self, whole: impl Fn() -> &'n str) -> Read {
+        let number = PLACES.get(self.place()).copied().unwrap_or(u8::MAX);
+        match KNOWN.get(usize::from(number)) {
+            Some(known) if known.start == self && (self.len <= WIDTH || known.text == whole()) => Read::Known(known),
+            Some(_) | None => Read::Other((self.hash() >> 32) as u32),
+        }
+    }
+}
+
+const WIDTH: usize = 16;
+
+/// By length: the bytes of two words that are a name.
+static MASKS: [[u64; 2]; WIDTH] = masks();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn masks() -> [[u64; 2]; WIDTH] {
+    let mut masks = [[0; 2]; WIDTH];
+    let mut len = 1;
+    while len < WIDTH {
+        masks[len] = if len <= 8 { [u64::MAX >> (64 - 8 * len), 0] } else { [u64::MAX, u64::MAX >> (128 - 8 * len)] };
+        len += 1;
+    }
+    masks
+}
+
+const COUNT: usize = 128;
+
+/// By [`Start::place`]: which of [`KNOWN`] may stand there.
+static PLACES: [u8; 1024] = places();
+
+static KNOWN: [Known; COUNT] = known();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn known() -> [Known; COUNT] {
+    const NOTHING: Known =
+        Known { start: Start { words: [0; 2], len: usize::MAX }, text: "", name: Name::Other, bit: 0 };
+    let mut known = [NOTHING; COUNT];
+    let (mut group, mut number) = (0, 0);
+    while group < NAMES.len() {
+        let (name, texts) = NAMES[group];
+        let mut at = 0;
+        while at < texts.len() {
+            let text = texts[at];
+            known[number] = Known { start: start_of(text.as_bytes()), text, name, bit: 1 << number };
+            (at, number) = (at + 1, number + 1);
+        }
+        group += 1;
+    }
+    known
+}
+
+#[expect(clippy::indexing_slicing, reason = "asked within its length")]
+const fn start_of(text: &[u8]) -> Start {
+    let (mut words, mut at) = ([0; 2], 0);
+    while at < text.len() && at < WIDTH {
+        words[at / 8] |= (text[at] as u64) << (8 * (at % 8));
+        at += 1;
+    }
+    Start { words, len: text.len() }
+}
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn places() -> [u8; 1024] {
+    let mut places = [u8::MAX; 1024];
+    let known = known();
+    let mut number = 0;
+    while number < COUNT {
+        let place = known[number].start.place();
+        assert!(places[place] == u8::MAX, "two names meet: try another factor");
+        places[place] = number as u8;
+        number += 1;
+    }
+    places
+}
+
+/// Those that mean something, and those that are frequent.
+const NAMES: &[(Name, &[&str])] = &[
+    (Name::System, &["system"]),
+    (Name::Code, &["code"]),
+    (Name::Value, &["value"]),
+    (Name::Url, &["url"]),
+    (Name::Reference, &["reference"]),
+    (Name::Extension, &["extension", "modifierExtension"]),
+    (Name::ValueCoding, &["valueCoding"]),
+    (Name::ResourceType, &["resourceType"]),
+    (Name::Meta, &["meta", "valueMeta"]),
+    (Name::SecurityLabel, &["securityLabel"]),
+    (Name::Address, &["uri", "valueUri", "valueUrl", "location", "valueCanonical"]),
+    (Name::Display, &["display", "identifier"]),
+    (Name::Id, &["id"]),
+    (Name::Type, &["type"]),
+    (Name::Confidentiality, &["confidentiality"]),
+    (Name::Contained, &["contained"]),
+    (Name::Entry, &["entry"]),
+    (Name::Parameter, &["parameter"]),
+    (Name::Part, &["part"]),
+    (
+        Name::Date,
+        &[
+            "date",
+            "sent",
+            "issued",
+            "created",
+            "started",
+            "dateTime",
+            "recorded",
+            "received",
+            "timestamp",
+            "authoredOn",
+            "recordedDate",
+            "dateAsserted",
+            "whenPrepared",
+            "assertedDate",
+            "servicedDate",
+            "onsetDateTime",
+            "whenHandedOver",
+            "effectiveInstant",
+            "effectiveDateTime",
+            "performedDateTime",
+            "abatementDateTime",
+            "collectedDateTime",
+            "occurrenceDateTime",
+        ],
+    ),
+    (Name::PeriodEnd, &["start", "end"]),
+    (Name::Link, &["link"]),
+    (Name::Request, &["request"]),
+    (Name::Security, &["security"]),
+    (Name::Tag, &["tag"]),
+    (Name::VersionId, &["versionId"]),
+    (Name::Source, &["source"]),
+    (Name::FullUrl, &["fullUrl"]),
+    (Name::Resource, &["resource"]),
+    (Name::Search, &["search"]),
+    (Name::Response, &["response"]),
+    (Name::Outcome, &["outcome"]),
+    (Name::Mode, &["mode"]),
+    (
+        Name::Other,
+        &[
+            "coding",
+            "text",
+            "subject",
+            "status",
+            "category",
+            "encounter",
+            "performer",
+            "valueQuantity",
+            "unit",
+            "low",
+            "high",
+            "referenceRange",
+            "note",
+            "lastUpdated",
+            "profile",
+            "score",
+            "use",
+            "period",
+            "family",
+            "given",
+            "name",
+            "telecom",
+            "address",
+            "line",
+            "city",
+            "state",
+            "postalCode",
+            "country",
+            "gender",
+            "birthDate",
+            "maritalStatus",
+            "communication",
+            "language",
+            "div",
+            "class",
+            "participant",
+            "individual",
+            "reasonCode",
+            "serviceProvider",
+            "clinicalStatus",
+            "verificationStatus",
+            "component",
+            "interpretation",
+            "valueCodeableConcept",
+            "valueString",
+            "valueCode",
+            "valueBoolean",
+            "valueDecimal",
+            "hasMember",
+            "intent",
+            "medicationCodeableConcept",
+            "requester",
+            "dosageInstruction",
+            "title",
+            "relation",
+            "total",
+            "patient",
+            "item",
+            "contentType",
+            "attachment",
+            "content",
+            "data",
+            "author",
+            "context",
+            "version",
+        ],
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(name: &str) -> Option<&'static str> {
+        // Far from the end of the text, near it, and at it.
+        let text = |read| match read {
+            Read::Known(known) => Some(known.text),
+            Read::Other(_) => None,
+        };
+        let mut document = name.as_bytes().to_vec();
+        let alone = text(Start::of(&document, 0, name.len()).find(|| name));
+        document.extend_from_slice(b"\":1}");
+        let near = text(Start::of(&document, 0, name.len()).find(|| name));
+        document.extend_from_slice(b"            ");
+        let far = text(Start::of(&document, 0, name.len()).find(|| name));
+        assert!(alone == near && near == far, "{name}");
+        far
+    }
+
+    #[test]
+    fn every_name_finds_itself_and_no_other() {
+        let names: Vec<&str> = NAMES.iter().flat_map(|(_, texts)| texts.iter().copied()).collect();
+        assert_eq!(names.len(), COUNT);
+        for name in &names {
+            assert_eq!(found(name), Some(*name));
+            for near in [format!("{name}s"), format!("_{name}"), name.to_uppercase(), name.replacen(['e', 'a'], "o", 1)]
+            {
+                assert_eq!(found(&near), names.iter().copied().find(|known| *known == near), "{near}");
+            }
+        }
+        // Alike at both ends, and as long.
+        assert_eq!(found("medicationXXXXableConcept"), None);
+        assert_eq!(found(""), None);
+        let bits = KNOWN.iter().fold(0, |bits: u128, known| bits | known.bit);
+        assert_eq!(bits, u128::MAX, "a bit for each");
+    }
+}
