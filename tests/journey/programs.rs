@@ -3,8 +3,6 @@
 use fhirwall::demo::ehr::Misbehaviour;
 use serde_json::{Value, json};
 
-use fhirwall::demo::ehr::Misbehaviour;
-
 use crate::Stage;
 
 /// A visit at an organization, and what came of it: a harmless diagnosis and a document, labelled by nobody.
