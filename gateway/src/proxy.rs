@@ -84,6 +84,7 @@ impl Application for Gateway {
             numbered: &numbered,
             generation,
             place: None,
+            judged: false,
         };
         let span = tracing::info_span!("request", decision = %journey.journal.decision);
         as_one_request(async {
@@ -124,6 +125,8 @@ struct Journey<'a> {
     journal: Journal,
     /// The place among the caller's requests at once, kept as long as the answer takes.
     place: Option<Admitted>,
+    /// A record was judged, shown or not: how long that takes in all is what hidden and missing wait for.
+    judged: bool,
 }
 
 /// What the stages made of a request.
@@ -369,6 +372,9 @@ impl<'a> Journey<'a> {
     /// Records how the request ended, and only then lets the answer go.
     async fn end(mut self, outcome: Result<Outcome, Refusal>) -> Answer {
         let Ended { answer, hidden } = self.conclude(outcome).await;
+        if let (true, Some(endpoint)) = (self.judged, self.journal.endpoint_of(self.generation)) {
+            endpoint.schedule.observe(self.started.elapsed());
+        }
         if hidden {
             self.release_on_schedule(self.journal.quiet().unwrap_or(1)).await;
         }

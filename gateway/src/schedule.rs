@@ -1,13 +1,14 @@
 //! When a "not found" leaves: late enough, and at times coarse enough, that hidden and missing take equally long.
 //!
-//! An answer that could tell a hidden record from a missing one is released at `max(own time, floor)`, rounded up to a
-//! quantum. The floor follows the 99th percentile of the endpoint's own exchanges, so that the work of judging (consents,
-//! references, redaction) stays under it (product.md section 4, attack case 48).
+//! An answer that could tell a hidden record from a missing one is released at the floor, or, where its own time was longer,
+//! at the next multiple of the floor. The floor follows the 99th percentile of the endpoint's judged exchanges, from the request
+//! to the record of its end, so that the work of judging (consents, references, redaction, the record) stays under it
+//! (product.md section 4, attack case 48). The EHR's "not found" is no judged exchange: many of them lower no floor.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Answers leave at multiples of this.
+/// The floor is a multiple of this.
 pub const QUANTUM: Duration = Duration::from_millis(5);
 /// The floor never falls below this, nor rises above [`CEILING`].
 pub const MINIMUM: Duration = Duration::from_millis(10);
@@ -53,7 +54,7 @@ const fn quanta(time: Duration) -> u64 {
 }
 
 impl Schedule {
-    /// Takes note of how long a judged exchange took.
+    /// Takes note of how long a judged exchange took, its record included.
     pub fn observe(&self, took: Duration) {
         let bucket = usize::try_from(quanta(took)).unwrap_or(BUCKETS).min(BUCKETS.saturating_sub(1));
         if let Some(count) = self.buckets.get(bucket) {
@@ -87,8 +88,8 @@ impl Schedule {
     /// one after another.
     pub fn release_after(&self, own: Duration, rounds: u32) -> Duration {
         let floor = self.floor_quanta.load(Ordering::Acquire).saturating_mul(u64::from(rounds.max(1)));
-        let at = quanta(own).max(floor);
-        QUANTUM.saturating_mul(u32::try_from(at).unwrap_or(u32::MAX))
+        let floors = quanta(own).div_ceil(floor.max(1)).max(1);
+        QUANTUM.saturating_mul(u32::try_from(floors.saturating_mul(floor)).unwrap_or(u32::MAX))
     }
 }
 
@@ -101,11 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn short_answers_wait_for_the_floor_and_long_ones_for_the_next_quantum() {
+    fn short_answers_wait_for_the_floor_and_long_ones_for_the_next_multiple_of_it() {
         let schedule = Schedule::default();
         assert_eq!(schedule.release_after(ms(0), 1), ms(10));
         assert_eq!(schedule.release_after(ms(9), 1), ms(10));
-        assert_eq!(schedule.release_after(ms(11), 1), ms(15));
+        assert_eq!(schedule.release_after(ms(10), 1), ms(10));
+        assert_eq!(schedule.release_after(ms(11), 1), ms(20));
+        assert_eq!(schedule.release_after(ms(21), 1), ms(30));
         assert_eq!(schedule.release_after(ms(11), 3), ms(30), "three exchanges, one after another");
     }
 

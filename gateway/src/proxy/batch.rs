@@ -98,6 +98,7 @@ impl<'a> Journey<'a> {
             started: Instant::now(),
             journal: self.journal.of_entry(),
             place: None,
+            judged: false,
         }
     }
 

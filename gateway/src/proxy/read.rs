@@ -60,7 +60,7 @@ impl Journey<'_> {
             self.link(stage.endpoint, subject, asked, relation, next.as_ref())
         };
         let redacted = stage.write(judged, link);
-        stage.endpoint.schedule.observe(self.started.elapsed());
+        self.judged = true;
         let shown = match redacted {
             Ok(shown) => shown,
             Err(withheld) => {
@@ -94,6 +94,7 @@ impl Journey<'_> {
         let answer = self.stage("forward", stage.endpoint.upstream.exchange(&upstream)).await.map_err(failure)?;
         check_status(&answer)?;
         let judged = self.stage("redact", stage.judge(&answer.body)).await?;
+        self.judged = true;
         match stage.write(judged, |_, _| None) {
             Ok(shown) => self.seen_whole(shown.account),
             Err(withheld) => {

@@ -133,6 +133,7 @@ impl Windows {
                 started: Instant::now(),
                 journal: self.journal.clone(),
                 place: None,
+                judged: false,
             };
             // A lockdown and a revocation stop what is under way too.
             self.not_revoked_since().await?;
