@@ -122,10 +122,14 @@ pub enum Attempt {
     Unsettled,
 }
 
+/// Carries a generation that is about to go live to what is not asked on every request.
+type Carry<G> = Box<dyn Fn(&G) + Send>;
+
 /// Builds generations and puts them live. Owned by one thread.
 pub struct Reloader<G> {
     path: PathBuf,
     build: Build<G>,
+    carry: Carry<G>,
     clock: Arc<dyn Clock>,
     live: Arc<Live<G>>,
     files: BTreeSet<PathBuf>,
@@ -162,7 +166,14 @@ impl<G> Reloader<G> {
         let status = Status { generation: 1, since: clock.now(), succeeded: 0, failed: 0, rejected: None };
         let current = ArcSwap::from_pointee(Numbered { number: 1, generation: built.generation });
         let live = Arc::new(Live { current, status: channel::Sender::new(status) });
-        Ok(Self { path: path.to_owned(), build, clock, live, files, seen })
+        Ok(Self { path: path.to_owned(), build, carry: Box::new(|_| {}), clock, live, files, seen })
+    }
+
+    /// Has each later generation carried to what is not asked on every request, before it goes live: whoever sees that it
+    /// is live sees all of it.
+    #[must_use]
+    pub fn carrying(self, carry: impl Fn(&G) + Send + 'static) -> Self {
+        Self { carry: Box::new(carry), ..self }
     }
 
     /// The generation that serves, for everybody who reads it.
@@ -208,6 +219,7 @@ impl<G> Reloader<G> {
     }
 
     fn put_live(&self, number: u64, generation: G) -> Attempt {
+        (self.carry)(&generation);
         self.live.current.store(Arc::new(Numbered { number, generation }));
         let now = self.clock.now();
         self.live.status.send_modify(|status| {

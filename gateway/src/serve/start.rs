@@ -114,9 +114,10 @@ pub fn prepare_as(start: Start, path: &Path, clock: Arc<dyn Clock>, timing: Timi
     let admin_tls = first.generation.admin.clone().map(|tls| Arc::new(SwappableTls::new(tls)));
     shared.metrics.label_partners(gateway.telemetry.partner_labels);
     shared.metrics.upstreams(observed_upstreams(&live));
+    let reloader = reloader.carrying(carried(Arc::clone(&shared), swappable, proxies, admin_tls.clone()));
     let trigger = reloader.watch(timing).map_err(StartError::Watch)?;
     let mut tasks = vec![
-        tokio::spawn(follow_generations(Arc::clone(&live), Arc::clone(&shared), swappable, proxies, admin_tls.clone())),
+        tokio::spawn(count_reloads(Arc::clone(&live), Arc::clone(&shared))),
         tokio::spawn(housekeeping(Arc::clone(&shared))),
         tokio::spawn(watch::keep_watch(Arc::clone(&live), Arc::clone(&shared))),
         tokio::spawn(health_of_upstreams(Arc::clone(&live), Arc::clone(&shared))),
@@ -305,35 +306,36 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Carries each new generation to what is not asked on every request: TLS settings and limits.
-async fn follow_generations(
-    live: Arc<Live<Generation>>,
+/// What carries a generation to what is not asked on every request: TLS settings and limits.
+fn carried(
     shared: Arc<Shared>,
     listeners: Vec<Arc<SwappableTls>>,
     proxies: Arc<ArcSwap<TrustedProxies>>,
     admin: Option<Arc<SwappableTls>>,
-) {
+) -> impl Fn(&Generation) + Send + 'static {
+    move |generation| {
+        for (listener, tls) in listeners.iter().zip(&generation.listeners) {
+            listener.swap(tls.clone());
+        }
+        proxies.store(Arc::clone(&generation.proxies));
+        if let (Some(admin), Some(tls)) = (&admin, &generation.admin) {
+            admin.swap(tls.clone());
+        }
+        shared.admission.reload(limits(&generation.config));
+        shared.behaviour.reload(behaviour::settings(&generation.config.gateway.risk));
+        shared.metrics.label_partners(generation.config.gateway.telemetry.partner_labels);
+    }
+}
+
+/// Counts the attempts to reload, good and refused.
+async fn count_reloads(live: Arc<Live<Generation>>, shared: Arc<Shared>) {
     let mut status = live.subscribe();
     let mut serving = live.current().number;
     shared.metrics.config(serving, "ok");
     while status.changed().await.is_ok() {
-        let current = live.current();
-        if current.number == serving {
-            shared.metrics.config(serving, "rejected");
-            continue;
-        }
-        serving = current.number;
-        for (listener, tls) in listeners.iter().zip(&current.generation.listeners) {
-            listener.swap(tls.clone());
-        }
-        proxies.store(Arc::clone(&current.generation.proxies));
-        if let (Some(admin), Some(tls)) = (&admin, &current.generation.admin) {
-            admin.swap(tls.clone());
-        }
-        shared.admission.reload(limits(&current.generation.config));
-        shared.behaviour.reload(behaviour::settings(&current.generation.config.gateway.risk));
-        shared.metrics.label_partners(current.generation.config.gateway.telemetry.partner_labels);
-        shared.metrics.config(serving, "ok");
+        let current = live.current().number;
+        shared.metrics.config(current, if current == serving { "rejected" } else { "ok" });
+        serving = current;
     }
 }
 
