@@ -390,3 +390,44 @@ fn a_name_that_is_written_with_escapes_is_the_same_name() {
         [0]
     );
 }
+
+#[test]
+fn an_object_that_no_bundle_has_is_not_understood_and_its_neighbours_are() {
+    let bundle = |link: &str, entry: &str, more: &str| {
+        format!(r#"{{"resourceType":"Bundle","type":"searchset","link":[{link}],"entry":[{entry}]{more}}}"#)
+    };
+    let (link, patient) = (r#"{"relation":"self","url":"x"}"#, r#""resource":{"resourceType":"Patient","id":"p"}"#);
+    let labelled = r#"{"meta":{"security":[{"code":"R"}]}}"#;
+    let entry = |more: &str| format!("{{{patient}{more}}}");
+    let read = |text: &str| scan(text.as_bytes(), &Limits::default(), &Labeller::default(), "2026-11-22").map(|_| ());
+    for good in [
+        bundle(link, &entry(""), ""),
+        bundle(
+            link,
+            &entry(r#","fullUrl":"urn:uuid:1","_fullUrl":{"id":"a"},"extension":[{"url":"x","valueCode":"y"}]"#),
+            "",
+        ),
+        bundle(link, &entry(r#","search":{"mode":"match","extension":[{"url":"x","valueCode":"y"}]}"#), ""),
+        bundle(
+            link,
+            &entry(""),
+            r#","identifier":{"value":"v"},"signature":{"who":{"display":"d"}},"_type":{"id":"t"}"#,
+        ),
+        // Patient.link.other is an object, and a List's entry has its item.
+        r#"{"resourceType":"Patient","link":[{"other":{"reference":"Patient/q"},"type":"refer"}]}"#.to_owned(),
+        r#"{"resourceType":"List","entry":[{"item":{"reference":"Patient/q"}}]}"#.to_owned(),
+    ] {
+        assert_eq!(read(&good), Ok(()), "{good}");
+    }
+    for odd in [
+        bundle(r#"{"relation":"self","url":{"x":"y"}}"#, &entry(""), ""),
+        bundle(link, &entry(&format!(r#","resoupce":{labelled}"#)), ""),
+        bundle(link, &entry(r#","search":{"mode":"match","of":[{"code":"F11.20"}]}"#), ""),
+        bundle(link, &entry(r#","response":{"status":"200","of":{"code":"F11.20"}}"#), ""),
+        bundle(link, &entry(r#","request":{"method":"GET","url":"x","of":{"code":"F11.20"}}"#), ""),
+        bundle(link, &entry(""), &format!(r#","other":{labelled}"#)),
+        bundle(link, &format!(r#"{{"resource":{}}}"#, bundle(r#"{"url":["x"]}"#, &entry(""), "")), ""),
+    ] {
+        assert_eq!(read(&odd), Err(ScanError::Shape), "{odd}");
+    }
+}

@@ -80,6 +80,8 @@ pub(super) struct Site {
     pub(super) days: Option<Dates>,
     /// Has a `link` that is no string.
     pub(super) has_links: bool,
+    /// Has an object where no Bundle has one.
+    pub(super) is_odd: bool,
     /// Holds `instance.resourceType`.
     pub(super) instance_types: bool,
 }

@@ -309,6 +309,9 @@ impl<'a, 'l> Scanner<'a, 'l> {
         {
             return Err(ScanError::MisplacedResource);
         }
+        if bundle && self.site().is_some_and(|site| site.is_odd) {
+            return Err(ScanError::Shape);
+        }
         let id = members.id.map(|id| self.cursor.decoded(id)).and_then(|id| id.parse().ok());
         let bundle_type = members.type_code.filter(|_| bundle).map(|code| BundleType::of(&self.cursor.decoded(code)));
         let patients = self.patients(kind, id.as_ref(), subjects);

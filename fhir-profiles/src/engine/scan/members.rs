@@ -134,6 +134,11 @@ impl Scanner<'_, '_> {
     /// Reads the value of a member that is no string.
     #[inline]
     pub(super) fn nested(&mut self, role: Role, name: Name, key: Text, members: &mut Members) -> Result<(), ScanError> {
+        if self.is_odd_in_a_bundle(role, name, key, members)
+            && let Some(site) = self.site()
+        {
+            site.is_odd = true;
+        }
         match name {
             _ if role == Role::Free => self.value(Role::Free)?,
             Name::Extension => {
@@ -190,6 +195,34 @@ impl Scanner<'_, '_> {
             | Name::Outcome => self.nested_of(role, name, key, members)?,
         }
         Ok(())
+    }
+
+    /// Is this an object or array that R4 knows in no Bundle (bundle.html)? What is labelled in there belongs to no resource
+    /// that could be judged.
+    fn is_odd_in_a_bundle(&mut self, role: Role, name: Name, key: Text, members: &Members) -> bool {
+        let known = match role {
+            Role::Resource => {
+                let other = |kind: Text| !kind.escaped() && self.cursor.slice(kind.span()) != "Bundle";
+                members.resource_type.is_some_and(other)
+                    || matches!(name, Name::Meta | Name::Entry | Name::Link)
+                    || matches!(&*self.cursor.decoded(key), "identifier" | "signature")
+            }
+            Role::Entry => {
+                matches!(name, Name::Resource | Name::Search | Name::Request | Name::Response | Name::Link)
+            }
+            Role::Response => name == Name::Outcome,
+            Role::Search | Role::Address => false,
+            Role::Contained
+            | Role::Meta
+            | Role::Security
+            | Role::Tag
+            | Role::Parameter
+            | Role::Extension
+            | Role::Element
+            | Role::Free => true,
+        };
+        let structured = || matches!(self.cursor.peek(), Some(b'{' | b'['));
+        !known && name != Name::Extension && structured() && !self.cursor.decoded(key).starts_with('_')
     }
 
     /// Objects and arrays that mean something in one role only.
