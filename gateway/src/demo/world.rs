@@ -289,9 +289,12 @@ fn addresses(listen: Option<SocketAddr>) -> anyhow::Result<(SocketAddr, SocketAd
 /// A port that the system gives to no connection of its own accord: those begin at 32768, and one of theirs would be taken
 /// again before the gateway listens.
 fn unused(ip: IpAddr) -> std::io::Result<TcpListener> {
+    // Each is tried once in this process: another world may have found one and not listen there yet.
+    static NEXT: std::sync::LazyLock<std::sync::atomic::AtomicU64> =
+        std::sync::LazyLock::new(|| std::sync::atomic::AtomicU64::new(uuid::Uuid::new_v4().as_u64_pair().1 >> 1));
     let mut tried = TcpListener::bind((ip, 0));
     for _ in 0..16 {
-        let (_, at) = uuid::Uuid::new_v4().as_u64_pair();
+        let at = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let Ok(above) = u16::try_from(at % 12_000) else { continue };
         tried = TcpListener::bind((ip, above.saturating_add(20_000)));
         if tried.is_ok() {
