@@ -221,7 +221,7 @@ impl Writer {
             file.truncate(0)?;
         }
         self.disk.sync()?;
-        let body = self.segment_record(number);
+        let body = self.segment_record(number)?;
         let mut link = self.link;
         self.buffer.clear();
         let time = timestamp(self.clock.now());
@@ -261,7 +261,7 @@ impl Writer {
         self.disk.sync()
     }
 
-    fn segment_record(&self, number: u64) -> Vec<u8> {
+    fn segment_record(&self, number: u64) -> io::Result<Vec<u8>> {
         let key = self.settings.key.verifying_key();
         let record = SegmentRecord {
             chain: self.settings.chain.clone(),
@@ -271,7 +271,7 @@ impl Writer {
             head_interval_seconds: self.settings.head_interval.as_secs(),
             program: concat!("fhirwall ", env!("CARGO_PKG_VERSION")).to_owned(),
         };
-        serde_json::to_vec(&record).unwrap_or_default()
+        Ok(serde_json::to_vec(&record)?)
     }
 
     fn append(&mut self, batch: &[Write], with_gap: bool) -> io::Result<Vec<Receipt>> {
@@ -336,8 +336,8 @@ impl Writer {
     /// Shows the head to whoever keeps it elsewhere, and beside the log, where a later start finds it.
     fn publish(&self, head: SignedHead) {
         const NEW: &str = "head.json.new";
-        let text = serde_json::to_vec(&head).unwrap_or_default();
         let written = self.disk.open(NEW).and_then(|mut file| {
+            let text = serde_json::to_vec(&head)?;
             file.truncate(0)?;
             file.write_at(0, &text)?;
             file.sync()
@@ -378,7 +378,8 @@ impl Writer {
             first_kept = Some(RetentionRecord { first_kept: *number, next_seq: start.seq, prev: start.prev });
         }
         let Some(record) = first_kept else { return Ok(()) };
-        let body = serde_json::to_vec(&record).unwrap_or_default().into();
+        // Nothing is removed without the record that says so.
+        let body = serde_json::to_vec(&record)?.into();
         let write = Write { kind: Kind::Retention, body, reserved: true, ack: None, permit: None };
         self.append(&[write], true)?;
         for number in numbers.iter().filter(|number| **number < record.first_kept) {
@@ -514,7 +515,7 @@ fn write_line(
     let of_itself = matches!(kind, Kind::Segment | Kind::Head | Kind::Recovery | Kind::Gap | Kind::Retention);
     match sealer {
         Some(sealer) if !of_itself => {
-            let sealed = sealer.seal(buffer.get(start..).unwrap_or_default(), body);
+            let sealed = buffer.get(start..).and_then(|header| sealer.seal(header, body));
             let sealed = sealed.ok_or_else(|| io::Error::other("a record could not be sealed"))?;
             buffer.extend_from_slice(b",\"sealed\":\"");
             buffer.extend_from_slice(sealed.as_bytes());
