@@ -16,6 +16,7 @@ mod replay;
 pub mod report;
 pub mod run;
 pub mod scan;
+mod sealed;
 mod supervised;
 pub mod support;
 

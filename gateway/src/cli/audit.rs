@@ -13,8 +13,9 @@ use crate::audit::event::{self, Site};
 use crate::audit::read::{Entry, Filter, entries};
 use crate::audit::report::{self, Incident};
 use crate::audit::verify::{Anchors, Verification, verify_chains};
-use crate::audit::{AuditRecord, EncryptionKey, Kind, SignedHead, VerifyingKey, ocsf};
+use crate::audit::{AuditRecord, Kind, SignedHead, VerifyingKey, ocsf};
 use crate::cli::exit;
+use crate::cli::sealed::encryption_key;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -336,7 +337,7 @@ impl Search {
             from: self.from.as_deref().map(read_time).transpose()?,
             to: self.to.as_deref().map(read_time).transpose()?,
         };
-        let key = self.encryption_key.as_ref().map(read_encryption_key).transpose()?;
+        let key = encryption_key(self.encryption_key.as_deref(), None).map_err(|what| (exit::USAGE, what))?;
         let unreadable =
             |error| (exit::OUT_OF_REACH, format!("cannot read the log in `{}`: {error}", self.dir.display()));
         entries(&self.dir, key.as_ref(), &filter).map_err(unreadable)
@@ -346,12 +347,6 @@ impl Search {
 fn read_time(text: &str) -> Result<OffsetDateTime, Failure> {
     OffsetDateTime::parse(text, &Rfc3339)
         .map_err(|_| (exit::USAGE, format!("`{text}` is no time; write 2026-01-31T00:00:00Z")))
-}
-
-fn read_encryption_key(path: &PathBuf) -> Result<EncryptionKey, Failure> {
-    let usage = |problem: String| (exit::USAGE, format!("cannot use the key `{}`: {problem}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| usage(error.to_string()))?;
-    EncryptionKey::from_base64(&text).map_err(|error| usage(error.to_string()))
 }
 
 fn read_head(path: &PathBuf) -> Result<SignedHead, Failure> {

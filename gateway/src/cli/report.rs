@@ -7,8 +7,9 @@ use anstream::{eprintln, println};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::audit::{EncryptionKey, SigningKey, VerifyingKey};
+use crate::audit::{SigningKey, VerifyingKey};
 use crate::cli::exit;
+use crate::cli::sealed::encryption_key;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, environment};
 use crate::evidence::{Evidence, Period, SIGNATURE, Signature, State, collect, page, sign, verify};
@@ -67,8 +68,7 @@ fn make(args: &Args, config: &Path) -> Result<ExitCode, Failure> {
     } else {
         None
     };
-    let configured = config.gateway.keys.audit_encryption_file.as_deref();
-    let key = args.encryption_key.as_deref().or(configured).map(encryption_key).transpose()?;
+    let key = encryption_key(args.encryption_key.as_deref(), Some(&config)).map_err(|what| (exit::USAGE, what))?;
     let period = Period { from: moment(args.from.as_deref())?, to: moment(args.to.as_deref())? };
     let evidence = collect(&config, scanned.as_ref(), key.as_ref(), period, now)
         .map_err(|error| (exit::OUT_OF_REACH, format!("{:#}", anyhow::Error::from(error))))?;
@@ -122,11 +122,6 @@ fn moment(text: Option<&str>) -> Result<Option<OffsetDateTime>, Failure> {
             .map_err(|_| (exit::USAGE, format!("`{text}` is no time; write 2026-01-31T00:00:00Z")))
     };
     text.map(parse).transpose()
-}
-
-fn encryption_key(path: &Path) -> Result<EncryptionKey, Failure> {
-    let text = String::from_utf8_lossy(&read(path)?).into_owned();
-    EncryptionKey::from_base64(&text).map_err(|error| (exit::USAGE, error.to_string()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {

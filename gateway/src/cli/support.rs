@@ -1,13 +1,13 @@
 //! `fhirwall support`: one document for whoever helps, without PHI.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstream::{eprintln, println};
 use serde_json::Value;
 
-use crate::audit::EncryptionKey;
 use crate::cli::exit;
+use crate::cli::sealed::encryption_key;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, environment};
 use crate::evidence::{Period, Running, collect, support};
@@ -21,7 +21,7 @@ pub struct Args {
     /// The file to write.
     #[arg(long, default_value = "fhirwall-support.json")]
     out: PathBuf,
-    /// The key that the audit log is sealed with; without it sealed records are not counted.
+    /// The key that the audit log is sealed with; by default the configured one.
     #[arg(long)]
     encryption_key: Option<PathBuf>,
     /// Where the running gateway's admin address answers, if not where the configuration says.
@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> ExitCode {
 fn make(args: &Args) -> Result<(), (u8, String)> {
     let config = Config::load(&args.config, &environment).map_err(|problems| (exit::USAGE, problems.to_string()))?;
     let out_of_reach = |what: String| (exit::OUT_OF_REACH, what);
-    let key = args.encryption_key.as_deref().map(encryption_key).transpose().map_err(|what| (exit::USAGE, what))?;
+    let key = encryption_key(args.encryption_key.as_deref(), Some(&config)).map_err(|what| (exit::USAGE, what))?;
     let evidence = collect(&config, None, key.as_ref(), Period::default(), SystemClock.now())
         .map_err(|error| out_of_reach(format!("{:#}", anyhow::Error::from(error))))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -96,9 +96,4 @@ async fn get(args: &Args, config: &Config, path: &str) -> Result<Vec<u8>, String
         200 | 503 => Ok(answer.into_body()),
         other => Err(format!("{path} answers {other}: it may take a certificate with a role")),
     }
-}
-
-fn encryption_key(path: &Path) -> Result<EncryptionKey, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("`{}`: {error}", path.display()))?;
-    EncryptionKey::from_base64(&text).map_err(|error| error.to_string())
 }

@@ -280,4 +280,43 @@ mod tests {
         }
         assert!(own_user(&taking).is_ok());
     }
+
+    const KNOCK_AT: &str = "FHIRWALL_TEST_KNOCK_AT";
+
+    /// Run as another user by the test below: connects where it is told to.
+    #[test]
+    fn knocks_where_it_is_told_to() {
+        if let Some(path) = std::env::var_os(KNOCK_AT) {
+            UnixStream::connect(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn another_user_is_given_nothing_and_believed_nothing() {
+        if !geteuid().is_root() {
+            eprintln!("skipped: only root can be two users");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let path = dir.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        // As wide open as nobody should leave it.
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+        // The other user may not be able to read what the tests were built to.
+        let program = dir.path().join("knock");
+        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        let mut knock = std::process::Command::new(&program);
+        knock.args(["--exact", "serve::handover::tests::knocks_where_it_is_told_to"]).env(KNOCK_AT, &path);
+        for (user, given) in [(65_534, false), (0, true)] {
+            let knocked = std::os::unix::process::CommandExt::uid(&mut knock, user).current_dir("/").output().unwrap();
+            assert!(knocked.status.success(), "{}", String::from_utf8_lossy(&knocked.stdout));
+            let (stream, _) = listener.accept().unwrap();
+            let asked = give(stream, &[]).map_err(|error| error.kind());
+            // Its own user gets as far as being heard out; it hung up without a word.
+            let ended = if given { io::ErrorKind::BrokenPipe } else { io::ErrorKind::PermissionDenied };
+            assert_eq!(asked.err(), Some(ended), "user {user}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use super::tables::report_differences;
 use super::{Ended, Explain, Found, Log, Output, Replay, Set, read};
 use crate::audit::EncryptionKey;
 use crate::audit::read::{Filter, entries};
+use crate::cli::sealed::encryption_key;
 
 /// Why a decision came out as it did.
 pub(super) fn explain(args: &Explain) -> Ended {
@@ -75,10 +76,7 @@ impl Log {
         let config = set.configuration()?;
         let configured = config.as_ref().map(|config| config.gateway.audit.dir.to_path_buf());
         let Some(dir) = self.audit.clone().or(configured) else { return Ok(None) };
-        let named = config.as_ref().and_then(|config| config.gateway.keys.audit_encryption_file.as_ref());
-        let file = self.encryption_key.as_deref().or_else(|| named.map(AsRef::<Path>::as_ref));
-        let key = |file: &Path| EncryptionKey::from_base64(&read(file)?).map_err(|error| error.to_string());
-        Ok(Some((dir, file.map(key).transpose()?)))
+        Ok(Some((dir, encryption_key(self.encryption_key.as_deref(), config.as_ref())?)))
     }
 }
 
