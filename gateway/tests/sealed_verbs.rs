@@ -52,7 +52,8 @@ async fn sealed_site(dir: &Path) -> Neighbours {
 fn written(dir: &Path, verb: &[&str], file: &str) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_fhirwall")).args(verb).current_dir(dir).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_slice(&fs::read(dir.join(file)).unwrap_or_else(|error| panic!("{verb:?}: {error}: {told}"))).unwrap()
+    serde_json::from_slice(&fs::read(dir.join(file)).unwrap_or_else(|error| panic!("{verb:?}: {error}: {told}")))
+        .unwrap()
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! The one thread that writes the log: it takes what has queued up, writes it as one batch, syncs once, and only then
 //! tells those who wait.
 
+mod segments;
+mod trouble;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,15 +15,15 @@ use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::chain::{Link, SignedHead, close_line, hex, timestamp, write_header};
-use super::delivery::is_cursor;
-use super::disk::{Disk, DiskFile, LEGAL_HOLD};
+use super::disk::{Disk, DiskFile};
 use super::notes::Notes;
 use super::record::Kind;
 use super::seal::{EncryptionKey, Sealer};
-use super::segment::{self, RESERVE, RetentionRecord, SegmentRecord};
+use super::segment;
 use super::sign::SigningKey;
 use super::{AuditUnavailable, Durability, Receipt, Status};
 use crate::clock::Clock;
+use segments::sealer;
 
 /// What the thread is asked to do.
 pub(super) enum Command {
@@ -209,71 +212,6 @@ impl Writer {
         self.heads.borrow().clone()
     }
 
-    /// Starts the next segment with its first record.
-    pub(super) fn start_segment(&mut self, from_reserve: bool) -> io::Result<()> {
-        let number = self.segment.saturating_add(1);
-        let name = segment::name(number);
-        if from_reserve {
-            self.disk.rename(RESERVE, &name)?;
-        }
-        let mut file = self.disk.open(&name)?;
-        if !from_reserve {
-            file.truncate(0)?;
-        }
-        self.disk.sync()?;
-        let body = self.segment_record(number)?;
-        let mut link = self.link;
-        self.buffer.clear();
-        let time = timestamp(self.clock.now());
-        write_line(&mut self.buffer, &mut link, &time, Kind::Segment, &body, None)?;
-        let sealer = sealer(&self.settings, number)?;
-        file.write_at(0, &self.buffer)?;
-        file.sync()?;
-        self.length = self.buffer.len() as u64;
-        self.file = Some(file);
-        self.segment = number;
-        self.sealer = sealer;
-        self.link = link;
-        self.status.durable_seq.send_replace(link.next_seq.saturating_sub(1));
-        self.unsigned = self.unsigned.saturating_add(1);
-        Ok(())
-    }
-
-    /// Makes sure that the space for emergency access is kept back.
-    pub(super) fn keep_reserve(&self) -> io::Result<()> {
-        const NEW: &str = "reserve.new";
-        let names = self.disk.list()?;
-        if self.settings.reserve_bytes == 0 || names.iter().any(|name| name == RESERVE) {
-            return Ok(());
-        }
-        let written = self.disk.open(NEW).and_then(|mut file| {
-            // Written, not only allocated: a sparse file keeps nothing back.
-            let zeros = vec![0; usize::try_from(self.settings.reserve_bytes).unwrap_or(BATCH_BYTES)];
-            file.write_at(0, &zeros)?;
-            file.sync()
-        });
-        if let Err(error) = written {
-            // It may not be there.
-            let _ = self.disk.remove(NEW);
-            return Err(error);
-        }
-        self.disk.rename(NEW, RESERVE)?;
-        self.disk.sync()
-    }
-
-    fn segment_record(&self, number: u64) -> io::Result<Vec<u8>> {
-        let key = self.settings.key.verifying_key();
-        let record = SegmentRecord {
-            chain: self.settings.chain.clone(),
-            segment: number,
-            key: key.id(),
-            public_key: key.to_base64(),
-            head_interval_seconds: self.settings.head_interval.as_secs(),
-            program: concat!("fhirwall ", env!("CARGO_PKG_VERSION")).to_owned(),
-        };
-        Ok(serde_json::to_vec(&record)?)
-    }
-
     fn append(&mut self, batch: &[Write], with_gap: bool) -> io::Result<Vec<Receipt>> {
         let now = self.clock.now();
         let time = timestamp(now);
@@ -348,143 +286,6 @@ impl Writer {
         }
         self.heads.send_replace(Some(head));
     }
-
-    fn rotate_if_due(&mut self) {
-        if self.length < self.settings.segment_bytes || self.health != Health::Good {
-            return;
-        }
-        self.sign_now();
-        if let Err(error) = self.start_segment(false).and_then(|()| self.remove_old()) {
-            self.fail(&error);
-        }
-    }
-
-    /// Removes the segments whose records are all past their retention, after recording that it does.
-    pub(super) fn remove_old(&mut self) -> io::Result<()> {
-        let numbers = segment::numbers(&self.disk.list()?);
-        let oldest_kept = self.clock.now() - self.settings.retention;
-        let (mut first_kept, held) = (None, self.held()?);
-        // A segment is old when the next one, which is kept, began before the limit.
-        for number in numbers.iter().skip(1).take_while(|number| **number <= self.segment) {
-            let bytes = self.disk.read(&segment::name(*number))?;
-            let Some(start) = segment::start(&bytes) else { break };
-            if start.time >= oldest_kept {
-                break;
-            }
-            if held.is_some_and(|held| start.seq > held) {
-                tracing::warn!(held, "old audit segments stay: a legal hold, or a sink that has not taken them");
-                break;
-            }
-            first_kept = Some(RetentionRecord { first_kept: *number, next_seq: start.seq, prev: start.prev });
-        }
-        let Some(record) = first_kept else { return Ok(()) };
-        // Nothing is removed without the record that says so.
-        let body = serde_json::to_vec(&record)?.into();
-        let write = Write { kind: Kind::Retention, body, reserved: true, ack: None, permit: None };
-        self.append(&[write], true)?;
-        for number in numbers.iter().filter(|number| **number < record.first_kept) {
-            self.disk.remove(&segment::name(*number))?;
-        }
-        self.disk.sync()
-    }
-
-    /// The first record that may not be removed yet, whatever its age: all are under a legal hold (a file of that name in
-    /// the directory), and what a sink has not taken is nowhere else.
-    fn held(&self) -> io::Result<Option<u64>> {
-        let names = self.disk.list()?;
-        if names.iter().any(|name| name == LEGAL_HOLD) {
-            return Ok(Some(0));
-        }
-        let mut held = None;
-        for cursor in names.iter().filter(|name| is_cursor(name)) {
-            let bytes = self.disk.read(cursor)?;
-            let taken: u64 = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-            let next = taken.saturating_add(1);
-            held = Some(held.map_or(next, |held: u64| held.min(next)));
-        }
-        Ok(held)
-    }
-
-    fn fail(&mut self, error: &io::Error) {
-        tracing::error!(%error, "the audit log cannot be written: nothing is disclosed until it can");
-        self.health = Health::Failed;
-        self.status.available.store(false, Ordering::Release);
-        self.status.failures.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// After a failed write: cuts off what was never acknowledged, and states the gap.
-    fn resume(&mut self) -> io::Result<()> {
-        self.cut_back()?;
-        self.append(&[], true)?;
-        self.recovered();
-        Ok(())
-    }
-
-    fn cut_back(&mut self) -> io::Result<()> {
-        // A next segment that was begun and failed would fork the chain.
-        let next = segment::name(self.segment.saturating_add(1));
-        if self.disk.list()?.contains(&next) {
-            self.disk.remove(&next)?;
-            self.disk.sync()?;
-        }
-        // A new handle: the error of a failed sync belongs to the old one.
-        let mut file = self.disk.open(&segment::name(self.segment))?;
-        file.truncate(self.length)?;
-        file.sync()?;
-        self.file = Some(file);
-        Ok(())
-    }
-
-    fn recovered(&mut self) {
-        tracing::warn!("the audit log can be written again");
-        self.health = Health::Good;
-        self.status.available.store(true, Ordering::Release);
-    }
-
-    /// The log is in its reserve: is there space again?
-    fn leave_reserve(&mut self) -> io::Result<()> {
-        self.keep_reserve()?;
-        self.cut_back()?;
-        self.append(&[], true)?;
-        self.recovered();
-        Ok(())
-    }
-
-    fn refuse_all_but_reserved(&mut self, batch: Vec<Write>, error: &io::Error) {
-        let (reserved, other): (Vec<_>, Vec<_>) = batch.into_iter().partition(|write| write.reserved);
-        self.refuse(other, error);
-        if reserved.is_empty() {
-            return;
-        }
-        if !is_full(error) {
-            return self.refuse(reserved, error);
-        }
-        match self.enter_reserve().and_then(|()| self.append(&reserved, false)) {
-            Ok(receipts) => acknowledge(reserved, receipts),
-            Err(error) => self.refuse(reserved, &error),
-        }
-    }
-
-    fn enter_reserve(&mut self) -> io::Result<()> {
-        if self.health == Health::Reserve {
-            return Ok(());
-        }
-        self.cut_back()?;
-        self.start_segment(true)?;
-        tracing::error!("the audit disk is full: only emergency access is served, from the reserve");
-        self.health = Health::Reserve;
-        Ok(())
-    }
-
-    fn refuse(&mut self, batch: Vec<Write>, error: &io::Error) {
-        for write in batch {
-            self.refused = self.refused.saturating_add(1);
-            if let Some(ack) = write.ack {
-                // Who waited may have gone.
-                let _ = ack.send(Err(AuditUnavailable::Disk(error.kind())));
-            }
-        }
-    }
 }
 
 /// Where a log stands.
@@ -494,11 +295,6 @@ pub(super) struct Place {
     pub(super) length: u64,
     pub(super) link: Link,
     pub(super) unsigned: u64,
-}
-
-fn sealer(settings: &Settings, segment: u64) -> io::Result<Option<Sealer>> {
-    let refused = || io::Error::other("the encryption key cannot be used");
-    settings.encryption_key.as_ref().map(|key| key.sealer(&settings.chain, segment).ok_or_else(refused)).transpose()
 }
 
 /// Writes one line. What the log says of itself names nobody and stays in the clear: it verifies without the key.
@@ -538,10 +334,6 @@ fn acknowledge(batch: Vec<Write>, receipts: Vec<Receipt>) {
             let _ = ack.send(Ok(receipt));
         }
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// `seq:hash`.
