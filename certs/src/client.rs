@@ -45,6 +45,8 @@ pub enum Roots {
     Custom(Vec<u8>),
     /// The system's anchors, loaded by the caller.
     Native(Vec<CertificateDer<'static>>),
+    /// None: the upstream is asked without TLS, on loopback or a Unix socket. Should it ever be asked with TLS, it is refused.
+    Nobody,
 }
 
 impl fmt::Debug for Roots {
@@ -52,6 +54,7 @@ impl fmt::Debug for Roots {
         match self {
             Self::Custom(_) => f.write_str("Custom(..)"),
             Self::Native(roots) => write!(f, "Native({} anchors)", roots.len()),
+            Self::Nobody => f.write_str("Nobody"),
         }
     }
 }
@@ -66,9 +69,13 @@ pub fn upstream_config(tls: &UpstreamTls) -> Result<ClientConfig, TlsRefused> {
 pub fn upstream_config_with_time(tls: &UpstreamTls, time: Arc<dyn TimeProvider>) -> Result<ClientConfig, TlsRefused> {
     let builder = ClientConfig::builder_with_details(pem::provider(), time)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| TlsRefused::KeyMismatch("TLS provider", error))?
-        .dangerous()
-        .with_custom_certificate_verifier(server_verifier(&tls.roots, &tls.pins_sha256)?);
+        .map_err(|error| TlsRefused::KeyMismatch("TLS provider", error))?;
+    let builder = match &tls.roots {
+        Roots::Nobody => builder.with_root_certificates(rustls::RootCertStore::empty()),
+        Roots::Custom(_) | Roots::Native(_) => {
+            builder.dangerous().with_custom_certificate_verifier(server_verifier(&tls.roots, &tls.pins_sha256)?)
+        }
+    };
     match &tls.client_certificate {
         None => Ok(builder.with_no_client_auth()),
         Some((chain, key)) => {
@@ -90,10 +97,11 @@ pub fn server_verifier(roots: &Roots, pins_sha256: &[[u8; 32]]) -> Result<Arc<dy
             let mut store = rustls::RootCertStore::empty();
             store.add_parsable_certificates(certificates.iter().cloned());
             if store.is_empty() {
-                return Err(TlsRefused::EmptyTrust("system trust store"));
+                return Err(TlsRefused::NoSystemRoots);
             }
             Arc::new(store)
         }
+        Roots::Nobody => return Err(TlsRefused::EmptyTrust("set of trusted authorities")),
     };
     let chain = WebPkiServerVerifier::builder_with_provider(anchors, pem::provider()).build()?;
     if pins_sha256.is_empty() { Ok(chain) } else { Ok(Arc::new(Pinned { chain, pins: pins_sha256.to_vec() })) }

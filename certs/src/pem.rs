@@ -26,6 +26,9 @@ pub enum TlsRefused {
     /// The bundle is empty: nobody could ever be trusted.
     #[error("the {0} is empty: it must name at least one certificate authority")]
     EmptyTrust(&'static str),
+    /// The machine or the image has no certificate authorities of its own.
+    #[error("the system has no certificate authorities: name a `ca_file`, or install the system's")]
+    NoSystemRoots,
     /// The certificate and the key do not belong together, or use an algorithm that is not supported.
     #[error("the {0} and its private key do not fit together")]
     KeyMismatch(&'static str, #[source] rustls::Error),

@@ -470,6 +470,9 @@ fn the_client_side_verifies_name_chain_and_pin() {
         .unwrap()
     };
     assert!(connect(&tls, with(site.partners.certificate_pem(), vec![]), "gateway.test").is_err(), "another CA");
+    let nobody = UpstreamTls { roots: Roots::Nobody, client_certificate: pair(&site.good), pins_sha256: vec![] };
+    let nobody = upstream_config_with_time(&nobody, Arc::new(At(NOW))).unwrap();
+    assert!(connect(&tls, nobody, "gateway.test").is_err(), "made for an upstream without TLS");
     let pin = tls.identity().leaf_sha256;
     assert!(connect(&tls, with(site.server_ca.certificate_pem(), vec![pin]), "gateway.test").is_ok());
     assert!(connect(&tls, with(site.server_ca.certificate_pem(), vec![[7; 32]]), "gateway.test").is_err());

@@ -105,6 +105,45 @@ async fn ask_to_the_end(
     }
 }
 
+/// Runs it on `config` where the system has no certificate authorities, as in an image from scratch.
+fn without_authorities(config: &Path) -> Child {
+    let mut command = command(config);
+    command.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", "/dev/null").stderr(Stdio::piped());
+    command.spawn().expect("fhirwall starts")
+}
+
+/// The configuration with another EHR, which no authority is named for.
+fn with_ehr(neighbours: &Neighbours, url: &str) {
+    let file = neighbours.config_file();
+    let config = std::fs::read_to_string(&file).unwrap();
+    let (before, rest) = config.split_once("    upstream:").unwrap();
+    let (_, after) = rest.split_once("    part2:").unwrap();
+    std::fs::write(&file, format!("{before}    upstream: {{urls: [\"{url}\"]}}\n    part2:{after}")).unwrap();
+}
+
+#[tokio::test]
+async fn an_image_without_authorities_guards_an_ehr_on_loopback_and_trusts_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let neighbours = Neighbours::start(dir.path(), None).await.unwrap();
+    with_ehr(&neighbours, "https://ehr.example.org/fhir");
+    let refused = without_authorities(&neighbours.config_file()).wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && told.contains("name a `ca_file`"), "{told}");
+
+    with_ehr(&neighbours, "http://127.0.0.1:9/fhir");
+    let mut process = without_authorities(&neighbours.config_file());
+    let until = Instant::now() + Duration::from_secs(30);
+    let probe = || {
+        let mut probe = Command::new(env!("CARGO_BIN_EXE_fhirwall"));
+        probe.args(["probe", "startupz", "--url"]).arg(neighbours.admin_url()).output().unwrap().status.success()
+    };
+    while !probe() {
+        assert!(process.try_wait().unwrap().is_none() && Instant::now() < until, "it did not start");
+    }
+    signal("-TERM", process.id());
+    ended(process).await;
+}
+
 /// A gateway that is told to end at once: no client watches its readiness, and all keep asking to the very end.
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_under_load_drops_no_request_and_ends_soon() {
