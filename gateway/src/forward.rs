@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LAST_MODIFIED, LOCATION};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, LAST_MODIFIED, LOCATION,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full, Limited};
@@ -305,6 +307,9 @@ fn build(
     let headers = built.headers_mut();
     headers.insert(ACCEPT, HeaderValue::from_static("application/fhir+json"));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    // RFC 9111 5.2.1.4. HAPI answers a search from what the same search found up to a minute ago: a consent that was
+    // refused since, or the labelled document of a Binary, would be missing from what decisions rest on.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // R4 http.html: an unknown parameter must not widen a result; what was written is judged before it is shown.
     let prefer = if request.body.is_some() { "handling=strict, return=representation" } else { "handling=strict" };
     headers.insert("prefer", HeaderValue::from_static(prefer));

@@ -153,10 +153,12 @@ async fn the_ehr_is_sent_nothing_of_the_clients_headers() {
     let seen = stage.neighbours().ehr.log();
     let seen = seen.iter().find(|request| request.path.contains("/Patient/")).expect("the EHR was asked");
     for name in seen.headers.keys() {
-        let allowed = ["host", "accept", "accept-encoding", "prefer"];
+        let allowed = ["host", "accept", "accept-encoding", "cache-control", "prefer"];
         assert!(allowed.contains(&name.as_str()), "{name} reached the EHR");
     }
     assert_eq!(seen.headers["accept-encoding"], "identity");
+    // An EHR that keeps what a search found a while ago searches anew: decisions rest on what it says.
+    assert_eq!(seen.headers["cache-control"], "no-cache");
     for internal in ["server", "x-powered-by", "via", "etag-internal"] {
         assert_eq!(reply.header(internal), "");
     }
