@@ -9,6 +9,7 @@ pub mod chains;
 pub mod delivery;
 pub mod disk;
 pub mod event;
+mod logical;
 mod notes;
 pub mod ocsf;
 mod open;

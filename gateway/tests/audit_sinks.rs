@@ -187,6 +187,34 @@ async fn a_sink_that_is_away_is_told_later_and_holds_up_no_record() {
     log.close().await;
 }
 
+#[tokio::test]
+async fn a_fhir_server_that_refuses_a_reference_to_what_it_does_not_hold_is_told_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(dir.path(), 3).await;
+    let server = Server::default();
+    *server.refuses.lock().unwrap() = Some(("\"reference\":\"Patient/p1\"".to_owned(), 400));
+    let [fhir, _] = sinks(&server);
+    let delivery = Delivery::new("fhir", fhir, Arc::clone(&log));
+    drain(&delivery).await;
+    assert_eq!((delivery.parked(), delivery.behind()), (0, 0));
+    let told = server.told();
+    assert_eq!(told.len(), 6);
+    for (_, _, event) in &told {
+        let what = |n: usize| event["entity"][n]["what"].clone();
+        let patient = what(0);
+        match patient["reference"].as_str() {
+            Some(there) => assert!(["Patient/p0", "Patient/p2"].contains(&there), "{event}"),
+            None => {
+                assert_eq!(patient["identifier"]["value"], "Patient/p1", "{event}");
+                assert_eq!(patient["identifier"]["system"], "https://fhir.example/fhir", "{event}");
+                assert!(!event.to_string().contains("\"reference\""), "{event}");
+            }
+        }
+    }
+    assert_eq!(told.iter().filter(|(_, _, event)| event["entity"][0]["what"]["reference"].is_null()).count(), 2);
+    log.close().await;
+}
+
 /// Takes what it is told, and then loses the connection once.
 #[derive(Debug)]
 struct TakesAndFails(Server, AtomicBool);

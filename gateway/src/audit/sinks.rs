@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::event::{self, Site};
+use super::logical;
 use super::ocsf;
 use super::read::Entry;
 use super::record::Kind;
@@ -91,13 +92,32 @@ impl fmt::Debug for Authorization {
     }
 }
 
+impl FhirEndpoint {
+    /// A server may refuse references to what it does not hold (R4 http.html#integrity), and who asked for a record that
+    /// is not there is on record too: then the event names it instead of pointing to it, the patient last.
+    async fn put(&self, url: &str, event: &Value) -> Result<(), SinkError> {
+        let authorization = self.authorization.as_ref();
+        let mut sent = put_json(&*self.client, url, authorization, event).await;
+        for pointing in [&["Patient/"][..], &[]] {
+            match &sent {
+                Err(error) if error.is_for_good() => {
+                    let named = logical::named(event.clone(), &self.site, pointing);
+                    sent = put_json(&*self.client, url, authorization, &named).await;
+                }
+                Ok(()) | Err(_) => break,
+            }
+        }
+        sent
+    }
+}
+
 #[async_trait]
 impl Sink for FhirEndpoint {
     async fn deliver(&self, entries: &[Entry]) -> Result<(), SinkError> {
         for event in entries.iter().flat_map(|entry| event::events(entry, &self.site)) {
             let id = event.get("id").and_then(Value::as_str).unwrap_or_default();
             let url = format!("{}/AuditEvent/{id}", self.base_url);
-            put_json(&*self.client, &url, self.authorization.as_ref(), &event).await?;
+            self.put(&url, &event).await?;
         }
         Ok(())
     }
