@@ -16,6 +16,7 @@ mod browser;
 mod chromium;
 mod clients;
 mod dashboard;
+mod hapi;
 mod inferno;
 mod keycloak;
 mod processes;
