@@ -1,5 +1,5 @@
 //! A sealed log is opened by the configured key wherever a verb reads it, and by no other.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may stop at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

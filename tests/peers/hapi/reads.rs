@@ -27,7 +27,7 @@ async fn hapi_every_record_is_shown_byte_for_byte_or_absent_to_each_app() {
             assert_eq!(reply.status, 200, "{who} {reference}: {said}");
             let lawful = who == "pocket-chart" || (who == "recovery-path" && reference.contains("amara"));
             // The note is in base64: what it tells shows in the document that it belongs to.
-            let hidden = tells(&stored.text()).or(reference.contains("program-note").then_some("a note"));
+            let hidden = tells(&stored.text()).or_else(|| reference.contains("program-note").then_some("a note"));
             match (hidden, lawful) {
                 (None, _) => {
                     whole += 1;

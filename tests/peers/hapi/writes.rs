@@ -190,7 +190,7 @@ fn bundle(kind: &str, entries: &[Value]) -> Value {
 
 fn statuses(answer: &Value) -> Vec<String> {
     let entries = answer["entry"].as_array().unwrap_or_else(|| panic!("{answer}"));
-    entries.iter().map(|entry| entry["response"]["status"].as_str().unwrap()[..3].to_owned()).collect()
+    entries.iter().map(|entry| entry["response"]["status"].as_str().unwrap().chars().take(3).collect()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
