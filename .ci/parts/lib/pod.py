@@ -37,10 +37,10 @@ def world():
     """`fhirwall demo`, kept away from the ports that the pod will take."""
     kept = [socket.create_server(("127.0.0.1", port)) for port in (PUBLIC, 8444, 9901, 8080)]
     process = subprocess.Popen([binary, "demo", "--listen", "127.0.0.1:28443", "--dir", site], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until(lambda: (site / "demo.json").exists(), 60, "the demo serves")
+    until(lambda: (site / "demo.json").exists() or process.poll() is not None, 60, "the demo serves")
     for one in kept:
         one.close()
-    return process, json.loads((site / "demo.json").read_text())
+    return process
 
 
 def until(holds, seconds, what):
@@ -200,12 +200,12 @@ def fhir_server(demo, probe):
 
 
 def main():
-    demo_process, demo = world()
+    demo = world()
     try:
-        pod_life(demo)
+        pod_life(json.loads((site / "demo.json").read_text()))
     finally:
-        demo_process.terminate()
-        demo_process.wait()
+        demo.terminate()
+        demo.wait()
 
 
 def pod_life(demo):

@@ -16,7 +16,9 @@ use crate::demo::apps::{App, AppProfile};
 use crate::pki::write_key;
 
 /// What this program writes into its directory, and may clear away at its next start.
-const OURS: &[&str] = &["tls", "keys", "partners", "policies", "audit", "state", "curl", "fhirwall.yaml", "demo.json"];
+const OURS: &[&str] =
+    &["tls", "keys", "partners", "policies", "audit", "state", "curl", "fhirwall.yaml", "demo.json", NEW];
+const NEW: &str = "demo.json.new";
 
 /// Where everything is.
 #[derive(Clone, Debug)]
@@ -178,9 +180,10 @@ impl Site {
             "ehr_url": self.ehr_base,
             "apps": apps,
         });
-        let file = self.dir.join("demo.json");
-        // Tokens are in it.
-        write_key(&file, &format!("{document:#}\n")).context("cannot write demo.json")
+        // Tokens are in it. Who waits for it finds it whole.
+        let (new, file) = (self.dir.join(NEW), self.dir.join("demo.json"));
+        write_key(&new, &format!("{document:#}\n")).context("cannot write demo.json")?;
+        fs::rename(&new, &file).context("cannot write demo.json")
     }
 }
 
