@@ -72,6 +72,8 @@ impl BundleType {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Site {
     pub(super) span: Span,
+    /// The entry that holds it, if it is the resource of one.
+    pub(super) entry: Option<Span>,
     /// The index in the array it stands in.
     pub(super) position: u32,
     pub(super) full_url: Option<Text>,
@@ -200,6 +202,17 @@ impl<'a> Document<'a> {
 
     pub(super) fn reference(&self, number: u32) -> Option<&Reference> {
         self.references.get(index(number)).map(|reference| &**reference)
+    }
+
+    /// The resources that stand directly in this one, with where they stand, in order.
+    pub(super) fn held_by(&self, resource: u32) -> Vec<(Span, u32)> {
+        let span = self.sites.get(index(resource)).map(|site| site.span).unwrap_or_default();
+        let after = self.resources.iter().zip(&self.sites).zip(0u32..).skip(index(resource) + 1);
+        after
+            .take_while(|((_, site), _)| site.span.start < span.end)
+            .filter(|((facts, _), _)| facts.parent == Some(resource))
+            .map(|((_, site), at)| (site.span, at))
+            .collect()
     }
 
     pub(super) fn uses_of(&self, resource: u32) -> &[Use] {

@@ -58,7 +58,7 @@ impl ElementPath {
             _ => {}
         }
         let path = if self.path.is_empty() { name.to_owned() } else { [&self.path, ".", name].concat() };
-        let Some(word) = words(&self.kind).iter().find(|word| word.names(&path)) else {
+        let Some(word) = words(&self.kind).and_then(|words| words.of(&path)) else {
             return (Self { kind: self.kind.clone(), path }, Bond::default());
         };
         let marks = word.marks;
@@ -83,28 +83,46 @@ struct Word {
     marks: &'static str,
 }
 
+/// What the table says of a type.
+struct Words {
+    /// Sorted by path.
+    exact: Vec<Word>,
+    choices: Vec<Word>,
+}
+
+impl Words {
+    /// What speaks of this path.
+    fn of(&self, path: &str) -> Option<&Word> {
+        let exact = self.exact.binary_search_by_key(&path, |word| word.path).ok().and_then(|at| self.exact.get(at));
+        exact.or_else(|| self.choices.iter().find(|word| word.names(path)))
+    }
+}
+
 /// The table, read once.
-static LINES: LazyLock<Vec<(&str, Vec<Word>)>> = LazyLock::new(|| {
+static LINES: LazyLock<Vec<(&str, Words)>> = LazyLock::new(|| {
     let read = |word: &'static str| {
         let end = word.find(['+', '~', '=', '@']).unwrap_or(word.len());
         let (stem, marks) = word.split_at_checked(end).unwrap_or((word, ""));
         let path = stem.strip_suffix("[x]");
         Word { path: path.unwrap_or(stem), choice: path.is_some(), marks }
     };
-    ELEMENTS.iter().map(|(kind, line)| (*kind, line.split_ascii_whitespace().map(read).collect())).collect()
+    let words = |line: &'static str| {
+        let (choices, mut exact): (Vec<_>, Vec<_>) =
+            line.split_ascii_whitespace().map(read).partition(|word: &Word| word.choice);
+        exact.sort_by_key(|word| word.path);
+        Words { exact, choices }
+    };
+    ELEMENTS.iter().map(|(kind, line)| (*kind, words(line))).collect()
 });
 
-fn words(kind: &str) -> &'static [Word] {
+fn words(kind: &str) -> Option<&'static Words> {
     let line = LINES.binary_search_by_key(&kind, |(kind, _)| *kind).ok().and_then(|at| LINES.get(at));
-    line.map_or(&[], |(_, words)| words)
+    line.map(|(_, words)| words)
 }
 
 impl Word {
-    /// Does it speak of this path?
+    /// Does it, a choice, speak of this path?
     fn names(&self, path: &str) -> bool {
-        if !self.choice {
-            return self.path == path;
-        }
         path.strip_prefix(self.path)
             .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()) && !rest.contains('.'))
     }
@@ -122,6 +140,16 @@ mod tests {
             (at, bond) = at.step(step);
         }
         (bond.required, bond.modifier)
+    }
+
+    #[test]
+    fn no_path_is_spoken_of_twice() {
+        for (kind, words) in LINES.iter() {
+            assert!(words.exact.windows(2).all(|pair| pair[0].path < pair[1].path), "{kind}");
+            for word in &words.exact {
+                assert!(!words.choices.iter().any(|choice| choice.names(word.path)), "{kind}.{}", word.path);
+            }
+        }
     }
 
     #[test]

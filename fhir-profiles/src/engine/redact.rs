@@ -43,8 +43,6 @@ struct Redaction<'r, 'a> {
     targets: Targets,
     /// By reference: why it goes, if its target is not in the document.
     outside: Vec<Option<Cause>>,
-    /// By reference: does it go, or may it, as judged first?
-    suspect: Vec<bool>,
     /// By resource: why it goes.
     withheld: Vec<Option<Cause>>,
     plans: BTreeMap<u32, Plan>,
@@ -68,9 +66,8 @@ impl<'r, 'a> Redaction<'r, 'a> {
             })
             .collect();
         let withheld = vec![None; document.resources.len()];
-        let suspect = Vec::new();
         let (plans, due) = (BTreeMap::new(), BTreeSet::new());
-        Self { document, judge, options, targets, outside, suspect, withheld, plans, due }
+        Self { document, judge, options, targets, outside, withheld, plans, due }
     }
 
     fn facts(&self, resource: u32) -> Option<&'r ResourceFacts> {
@@ -79,6 +76,10 @@ impl<'r, 'a> Redaction<'r, 'a> {
 
     fn why_withheld(&self, resource: u32) -> Option<Cause> {
         self.withheld.get(index(resource)).copied().flatten()
+    }
+
+    fn is_withheld(&self, resource: u32) -> bool {
+        matches!(self.withheld.get(index(resource)), Some(Some(_)))
     }
 
     /// Asks for every resource; what stands in a withheld one is withheld with it.
@@ -93,11 +94,14 @@ impl<'r, 'a> Redaction<'r, 'a> {
         let goes = |number| {
             self.outside.get(index(number)).is_some_and(Option::is_some)
                 || matches!(self.document.reference(number), Some(Reference::Contained(_)))
-                || self.targets.here(number).any(|target| self.why_withheld(target).is_some())
+                || self.targets.here(number).any(|target| self.is_withheld(target))
         };
-        self.suspect = (0..offset(self.document.references.len())).map(goes).collect();
+        let suspect: Vec<bool> = (0..offset(self.document.references.len())).map(goes).collect();
+        let uses = self.document.uses.iter();
+        let users = uses.filter(|used| suspect.get(index(used.reference)) != Some(&false)).map(|used| used.resource);
+        self.due.extend(users);
         for at in 0..offset(self.document.resources.len()) {
-            if self.why_withheld(at).is_some() {
+            if self.is_withheld(at) {
                 self.withhold_dependents(at);
             } else if self.must_be_planned(at) {
                 self.due.insert(at);
@@ -135,7 +139,6 @@ impl<'r, 'a> Redaction<'r, 'a> {
             || (facts.kind == ResourceType::OPERATION_OUTCOME && self.options.strip_outcomes)
             || (self.options.public_base.is_some() && self.document.has_own_url(site.span))
             || (facts.labels.contains(Label::PART2) && self.options.notice.is_some())
-            || self.document.uses_of(at).iter().any(|used| self.suspect.get(index(used.reference)) != Some(&false))
     }
 
     fn is_labelled_envelope(&self, at: u32) -> bool {
@@ -157,7 +160,7 @@ impl<'r, 'a> Redaction<'r, 'a> {
     /// Plans what is due until nothing is.
     fn settle(&mut self) -> Result<(), RedactError> {
         while let Some(at) = self.due.pop_last() {
-            if self.why_withheld(at).is_some() {
+            if self.is_withheld(at) {
                 continue;
             }
             match surgery::plan(self, at) {
@@ -166,7 +169,7 @@ impl<'r, 'a> Redaction<'r, 'a> {
                     let lost = plan.lost.clone();
                     let was_reduced = self.plans.insert(at, plan).is_some_and(|before| before.reduced());
                     for resource in lost {
-                        if self.why_withheld(resource).is_none() {
+                        if !self.is_withheld(resource) {
                             self.withhold(resource, Cause::resource(None, LabelSet::EMPTY, None));
                         }
                     }
@@ -217,7 +220,7 @@ impl<'r, 'a> Redaction<'r, 'a> {
     /// Whatever holds or refers to a withheld resource must be planned.
     fn withhold_dependents(&mut self, at: u32) {
         let Some(facts) = self.facts(at) else { return };
-        let parent = facts.parent.filter(|parent| self.why_withheld(*parent).is_none());
+        let parent = facts.parent.filter(|parent| !self.is_withheld(*parent));
         self.due.extend(parent);
         if facts.place == Place::Contained
             && let Some(container) = parent
@@ -235,7 +238,7 @@ impl<'r, 'a> Redaction<'r, 'a> {
         let resources = self.document.resources.iter().zip(0u32..);
         let topmost = resources.filter_map(|(facts, at)| {
             let cause = self.why_withheld(at)?;
-            let in_withheld = facts.parent.is_some_and(|parent| self.why_withheld(parent).is_some());
+            let in_withheld = facts.parent.is_some_and(|parent| self.is_withheld(parent));
             (!in_withheld).then(|| cause.removal(at, self.document.path_of(at)))
         });
         topmost.collect()
@@ -253,7 +256,7 @@ impl<'r, 'a> Redaction<'r, 'a> {
             removals.extend(plan.removals.iter().map(|(cause, below)| cause.removal(*at, format!("{path}{below}"))));
             edits.extend(plan.edits.iter());
         }
-        let disclosed = (0..offset(self.withheld.len())).filter(|at| self.why_withheld(*at).is_none()).collect();
+        let disclosed = (0..offset(self.withheld.len())).filter(|at| !self.is_withheld(*at)).collect();
         Redacted { body: plan::splice(self.document.text, edits), removals, disclosed, reduced }
     }
 }

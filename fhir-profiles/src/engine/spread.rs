@@ -251,10 +251,15 @@ impl Sieve {
         self.0.get(word).is_some_and(|bits| bits & bit != 0)
     }
 
+    /// Told by both ends and the length: ids differ there, if not everywhere.
     fn place(text: &str) -> (usize, u64) {
-        let hash = text
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        let bytes = text.as_bytes();
+        let (first, last) = match (bytes.first_chunk(), bytes.last_chunk()) {
+            (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+            _ => (bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0),
+        };
+        let ends = first.rotate_left(29).wrapping_mul(0xff51_afd7_ed55_8ccd) ^ last;
+        let hash = ends.wrapping_add(bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         ((hash >> 58) as usize, 1 << (hash >> 52 & 63))
     }
 }

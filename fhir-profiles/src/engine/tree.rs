@@ -45,23 +45,31 @@ const NOTHING: Item = Item {
 pub(super) struct Tree<'a> {
     text: &'a str,
     items: Vec<Item>,
+    /// The resources that stand directly in this one, in order.
+    held: Vec<(Span, u32)>,
 }
 
 impl<'a> Tree<'a> {
     /// The tree of a resource of the document.
     pub(super) fn of(document: &Document<'a>, resource: u32) -> Self {
+        Self::but(document, resource, document.held_by(resource), &[])
+    }
+
+    /// The same, in which the objects at these spans (in order, apart) are leaves as the held resources are.
+    pub(super) fn but(document: &Document<'a>, resource: u32, held: Vec<(Span, u32)>, closed: &[Span]) -> Self {
         let span = document.sites.get(index(resource)).map(|site| site.span).unwrap_or_default();
-        let held = held(document, resource);
-        let own = held.iter().fold(span.end - span.start, |own, (held, _)| own.saturating_sub(held.end - held.start));
-        let mut builder = Builder {
-            cursor: Cursor::new(document.text),
-            items: Vec::with_capacity(index(own) / BYTES_A_VALUE),
-            held,
-            next_held: 0,
+        let len = |span: &Span| span.end.saturating_sub(span.start);
+        let not_read: u32 = if closed.is_empty() {
+            held.iter().map(|(held, _)| len(held)).sum()
+        } else {
+            closed.iter().map(len).sum()
         };
-        builder.cursor.at = index(span.start);
+        let room = index(len(&span).saturating_sub(not_read)) / BYTES_A_VALUE + closed.len();
+        let mut cursor = Cursor::new(document.text);
+        cursor.at = index(span.start);
+        let mut builder = Builder { cursor, items: Vec::with_capacity(room), held: &held, closed };
         builder.value(NONE, Span::default(), false, false);
-        Self { text: document.text, items: builder.items }
+        Self { text: document.text, items: builder.items, held }
     }
 
     pub(super) fn root(&self) -> Node {
@@ -92,9 +100,12 @@ impl<'a> Tree<'a> {
         (resource != NONE).then_some(resource)
     }
 
-    /// The resources that stand directly in this one.
-    pub(super) fn held(&self) -> impl Iterator<Item = (u32, Span)> + '_ {
-        self.items.iter().filter(|item| item.resource != NONE).map(|item| (item.resource, item.value))
+    /// The resources that stand directly in this one, in this value.
+    pub(super) fn held_in(&self, node: Node) -> impl Iterator<Item = u32> + '_ {
+        let span = self.span(node);
+        let first = self.held.partition_point(|(held, _)| held.start < span.start);
+        let held = self.held.get(first..).unwrap_or_default().iter();
+        held.take_while(move |(held, _)| held.start < span.end).map(|(_, resource)| *resource)
     }
 
     /// Where another resource stands in this one.
@@ -218,49 +229,58 @@ fn quoted(whole: Span, escaped: bool) -> Text {
     Text::between(index(whole.start), index(whole.end.saturating_sub(1)), escaped)
 }
 
-/// The resources that stand directly in this one, with where they stand.
-fn held(document: &Document<'_>, resource: u32) -> Vec<(Span, u32)> {
-    let span = document.sites.get(index(resource)).map(|site| site.span).unwrap_or_default();
-    let after = document.resources.iter().zip(&document.sites).zip(0u32..).skip(index(resource) + 1);
-    after
-        .take_while(|((_, site), _)| site.span.start < span.end)
-        .filter(|((facts, _), _)| facts.parent == Some(resource))
-        .map(|((_, site), at)| (site.span, at))
-        .collect()
-}
-
-struct Builder<'a> {
+struct Builder<'a, 'h> {
     cursor: Cursor<'a>,
     items: Vec<Item>,
-    held: Vec<(Span, u32)>,
-    next_held: usize,
+    /// Those that are still ahead.
+    held: &'h [(Span, u32)],
+    closed: &'h [Span],
 }
 
-impl Builder<'_> {
-    fn value(&mut self, parent: u32, key: Span, key_escaped: bool, may_be_resource: bool) -> u32 {
+impl Builder<'_, '_> {
+    fn value(&mut self, parent: u32, key: Span, key_escaped: bool, may_be_leaf: bool) -> u32 {
         let at = offset(self.items.len());
         let start = self.cursor.at;
         let kind = self.cursor.kind().unwrap_or(Kind::Null);
         self.items.push(Item { parent, key, key_escaped, kind, ..NOTHING });
-        let held = self.held.get(self.next_held).copied();
-        match held {
-            Some((span, resource)) if may_be_resource && span.start == offset(start) => {
-                self.next_held += 1;
-                self.cursor.at = index(span.end);
-                if let Some(item) = self.items.get_mut(index(at)) {
-                    item.resource = resource;
-                }
-            }
-            _ => match kind {
+        if !(may_be_leaf && kind == Kind::Object && (self.is_held(at, start) || self.is_closed(start))) {
+            match kind {
                 Kind::Object | Kind::Array => self.children(at, kind == Kind::Object),
                 Kind::String => drop(self.cursor.string()),
                 Kind::Scalar | Kind::Null => drop(self.cursor.scalar()),
-            },
+            }
         }
         if let Some(item) = self.items.get_mut(index(at)) {
             item.value = Span::new(start, self.cursor.at);
         }
         at
+    }
+
+    /// Goes behind the resource that stands here, if one does.
+    fn is_held(&mut self, at: u32, start: usize) -> bool {
+        let Some(((span, resource), rest)) = self.held.split_first() else { return false };
+        if span.start != offset(start) {
+            return false;
+        }
+        self.held = rest;
+        self.cursor.at = index(span.end);
+        if let Some(item) = self.items.get_mut(index(at)) {
+            item.resource = *resource;
+        }
+        true
+    }
+
+    /// Goes behind the object that stands here, if it is to be a leaf.
+    fn is_closed(&mut self, start: usize) -> bool {
+        let Some((span, rest)) = self.closed.split_first() else { return false };
+        if span.start != offset(start) {
+            return false;
+        }
+        self.closed = rest;
+        self.cursor.at = index(span.end);
+        let inside = self.held.iter().take_while(|(held, _)| held.start < span.end).count();
+        self.held = self.held.get(inside..).unwrap_or_default();
+        true
     }
 
     fn children(&mut self, parent: u32, named: bool) {

@@ -29,8 +29,10 @@ pub(super) fn plan(redaction: &Redaction<'_, '_>, resource: u32) -> Result<Plan,
     if envelope::is_advisory(redaction.document.text_of(resource)) {
         return Ok(Plan::default());
     }
-    let tree = Tree::of(redaction.document, resource);
-    let points = points(redaction, resource, &tree);
+    let held = redaction.document.held_by(resource);
+    let points = points(redaction, resource, &held);
+    let closed = untouched_entries(redaction, &held, &points);
+    let tree = Tree::but(redaction.document, resource, held, &closed);
     let mut surgery = Surgery { redaction, tree, resource, facts, points, plan: Plan::default() };
     let root = surgery.tree.root();
     surgery.object(root)?;
@@ -38,9 +40,9 @@ pub(super) fn plan(redaction: &Redaction<'_, '_>, resource: u32) -> Result<Plan,
 }
 
 /// Where in a resource something may have to be done; sorted. Everything else is as it was, and is not looked at.
-fn points(redaction: &Redaction<'_, '_>, resource: u32, tree: &Tree<'_>) -> Vec<u32> {
+fn points(redaction: &Redaction<'_, '_>, resource: u32, held: &[(Span, u32)]) -> Vec<u32> {
     let document = redaction.document;
-    let span = tree.span(tree.root());
+    let span = document.sites.get(index(resource)).map(|site| site.span).unwrap_or_default();
     let within = |starts: &[u32]| {
         let from = starts.partition_point(|start| *start < span.start);
         let to = starts.partition_point(|start| *start < span.end);
@@ -57,9 +59,27 @@ fn points(redaction: &Redaction<'_, '_>, resource: u32, tree: &Tree<'_>) -> Vec<
     if redaction.options.public_base.is_some() {
         points.extend(within(&document.own_urls));
     }
-    points.extend(tree.held().filter(|(held, _)| redaction.why_withheld(*held).is_some()).map(|(_, span)| span.start));
+    points.extend(held.iter().filter(|(_, held)| redaction.is_withheld(*held)).map(|(span, _)| span.start));
     points.sort_unstable();
     points
+}
+
+/// The entries of a Bundle in which nothing has to be done: the shape of what stands in them does not matter. The first
+/// one is not among them: a document or message is asked what it begins with.
+fn untouched_entries(redaction: &Redaction<'_, '_>, held: &[(Span, u32)], points: &[u32]) -> Vec<Span> {
+    let sites = &redaction.document.sites;
+    let entries = held.iter().filter_map(|(_, held)| sites.get(index(*held))?.entry).skip(1);
+    let mut ahead = points;
+    entries
+        .filter(|entry| {
+            while let Some((point, rest)) = ahead.split_first()
+                && *point < entry.start
+            {
+                ahead = rest;
+            }
+            ahead.first().is_none_or(|point| *point >= entry.end)
+        })
+        .collect()
 }
 
 pub(super) struct Surgery<'s, 'r, 'a> {
@@ -477,11 +497,7 @@ impl<'r, 'a> Surgery<'_, 'r, 'a> {
     }
 
     fn lose(&mut self, node: Node) {
-        let mut open = vec![node];
-        while let Some(node) = open.pop() {
-            self.plan.lost.extend(self.tree.resource(node));
-            open.extend(self.tree.children(node));
-        }
+        self.plan.lost.extend(self.tree.held_in(node));
     }
 
     /// Cuts children (sorted) out of their container, with the commas that join them.

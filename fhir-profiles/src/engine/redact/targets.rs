@@ -20,12 +20,12 @@ pub(super) struct Targets {
 
 impl Targets {
     pub(super) fn of(document: &Document<'_>) -> Self {
-        let mut by_instance: BTreeMap<(ResourceType, &str), Vec<u32>> = BTreeMap::new();
+        let mut by_instance: Vec<(&str, ResourceType, u32)> = Vec::with_capacity(document.references.len());
         let mut by_url: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         for (reference, number) in document.references.iter().zip(0u32..) {
             match &**reference {
                 Reference::Relative { instance, .. } => {
-                    by_instance.entry((instance.kind, instance.id.as_str())).or_default().push(number);
+                    by_instance.push((instance.id.as_str(), instance.kind, number));
                 }
                 Reference::Absolute { base, instance, .. } => {
                     by_url.entry(format!("{base}/{}", instance.relative())).or_default().push(number);
@@ -34,15 +34,19 @@ impl Targets {
                 Reference::Contained(_) | Reference::Opaque => {}
             }
         }
-        let named = Sieve::of(by_instance.keys().map(|(_, id)| *id));
+        by_instance.sort_unstable();
+        let named = Sieve::of(by_instance.iter().map(|(id, _, _)| *id));
         let mut to = Vec::new();
         for ((facts, site), at) in document.resources.iter().zip(&document.sites).zip(0u32..) {
             if facts.place == Place::Contained {
                 continue;
             }
-            let id = facts.id.as_ref().filter(|id| named.may_hold(id.as_str()));
-            let by_id = id.and_then(|id| by_instance.get(&(facts.kind, id.as_str())));
-            to.extend(by_id.into_iter().flatten().map(|number| (*number, at)));
+            if let Some(id) = facts.id.as_ref().map(LogicalId::as_str).filter(|id| named.may_hold(id)) {
+                let first = by_instance.partition_point(|(named, kind, _)| (*named, *kind) < (id, facts.kind));
+                let found = by_instance.get(first..).unwrap_or_default().iter();
+                let found = found.take_while(|(named, kind, _)| (*named, *kind) == (id, facts.kind));
+                to.extend(found.map(|(_, _, number)| (*number, at)));
+            }
             if let (false, Some(full_url)) = (by_url.is_empty(), site.full_url) {
                 let found = by_url.get(&*decoded(document.text, full_url));
                 to.extend(found.into_iter().flatten().map(|number| (*number, at)));

@@ -73,6 +73,7 @@ impl Scanner<'_, '_> {
             }
             if let Some(site) = self.sites.get_mut(index(at)) {
                 site.full_url = members.full_url;
+                site.entry = Some(members.span);
             }
         }
         Ok(())
