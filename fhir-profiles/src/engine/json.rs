@@ -7,7 +7,7 @@ use core::num::NonZeroU32;
 use std::borrow::Cow;
 
 use super::ScanError;
-use super::skip::{chunk_at, plain_until};
+use super::skip::Bytes;
 
 /// A span of the document, as byte offsets. Documents of 2 GiB and more are refused before scanning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,18 +77,18 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
     pub(super) text: &'a str,
-    bytes: &'a [u8],
+    pub(super) bytes: Bytes<'a>,
     pub(super) at: usize,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) const fn new(text: &'a str) -> Self {
-        Self { text, bytes: text.as_bytes(), at: 0 }
+        Self { text, bytes: Bytes::of(text.as_bytes()), at: 0 }
     }
 
     #[inline]
     pub(super) fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+        self.bytes.get(self.at)
     }
 
     #[inline]
@@ -130,7 +130,7 @@ impl<'a> Cursor<'a> {
 
     fn literal(&mut self, word: &[u8]) -> Result<(), ScanError> {
         let end = self.at + word.len();
-        if self.bytes.get(self.at..end) == Some(word) {
+        if self.bytes.range(self.at..end) == Some(word) {
             self.at = end;
             return Ok(());
         }
@@ -181,39 +181,33 @@ impl<'a> Cursor<'a> {
 
 /// The first position from here on that holds no whitespace. Compact documents have none: one comparison, and out.
 #[inline(always)]
-pub(super) fn behind_whitespace(bytes: &[u8], at: usize) -> usize {
+pub(super) fn behind_whitespace(bytes: Bytes<'_>, at: usize) -> usize {
     match bytes.get(at) {
-        Some(byte) if *byte > b' ' => at,
+        Some(byte) if byte > b' ' => at,
         Some(_) | None => behind_some_whitespace(bytes, at),
     }
 }
 
 #[inline(never)]
-fn behind_some_whitespace(bytes: &[u8], mut at: usize) -> usize {
+fn behind_some_whitespace(bytes: Bytes<'_>, mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\t' | b'\r') = bytes.get(at) {
         at += 1;
     }
     at
 }
 
-/// Do these two bytes stand here?
-#[inline(always)]
-pub(super) fn joined(bytes: &[u8], at: usize, pair: [u8; 2]) -> bool {
-    chunk_at(bytes, at) == Some(&pair)
-}
-
 /// Reads the string that starts here, and answers where it ends. Inlined everywhere, and of positions in registers: handed
 /// over in memory, the two halves of the span were written apart and read as one, and that wait was a third of the scan.
 #[inline(always)]
-pub(super) fn string(bytes: &[u8], quote: usize) -> Result<(Text, usize), ScanError> {
-    if bytes.get(quote) == Some(&b'"') { string_behind(bytes, quote) } else { Err(ScanError::Syntax) }
+pub(super) fn string(bytes: Bytes<'_>, quote: usize) -> Result<(Text, usize), ScanError> {
+    if bytes.get(quote) == Some(b'"') { string_behind(bytes, quote) } else { Err(ScanError::Syntax) }
 }
 
 /// The same, where a quote is known to stand.
 #[inline(always)]
-pub(super) fn string_behind(bytes: &[u8], quote: usize) -> Result<(Text, usize), ScanError> {
-    let end = plain_until(bytes, quote + 1);
-    if bytes.get(end) == Some(&b'"') {
+pub(super) fn string_behind(bytes: Bytes<'_>, quote: usize) -> Result<(Text, usize), ScanError> {
+    let end = bytes.plain_until(quote + 1);
+    if bytes.get(end) == Some(b'"') {
         return Ok((Text::between(quote, end, false), end + 1));
     }
     escaped_string(bytes, quote, end)
@@ -222,7 +216,7 @@ pub(super) fn string_behind(bytes: &[u8], quote: usize) -> Result<(Text, usize),
 /// The same, from the first byte on that is not plain.
 #[cold]
 #[inline(never)]
-fn escaped_string(bytes: &[u8], quote: usize, at: usize) -> Result<(Text, usize), ScanError> {
+fn escaped_string(bytes: Bytes<'_>, quote: usize, at: usize) -> Result<(Text, usize), ScanError> {
     let mut at = at;
     loop {
         match bytes.get(at) {
@@ -230,17 +224,17 @@ fn escaped_string(bytes: &[u8], quote: usize, at: usize) -> Result<(Text, usize)
             Some(b'\\') => at = escape(bytes, at)?,
             Some(_) | None => return Err(ScanError::Syntax),
         }
-        at = plain_until(bytes, at);
+        at = bytes.plain_until(at);
     }
 }
 
 /// Where the escape sequence ends that starts here.
-fn escape(bytes: &[u8], at: usize) -> Result<usize, ScanError> {
+fn escape(bytes: Bytes<'_>, at: usize) -> Result<usize, ScanError> {
     match bytes.get(at + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
         Some(b'u') => match hex4(bytes, at + 2)? {
             0xD800..=0xDBFF => {
-                if bytes.get(at + 6..at + 8) != Some(b"\\u") {
+                if bytes.range(at + 6..at + 8) != Some(b"\\u") {
                     return Err(ScanError::Encoding);
                 }
                 match hex4(bytes, at + 8)? {
@@ -255,8 +249,8 @@ fn escape(bytes: &[u8], at: usize) -> Result<usize, ScanError> {
     }
 }
 
-fn hex4(bytes: &[u8], at: usize) -> Result<u32, ScanError> {
-    let digits = bytes.get(at..at + 4).ok_or(ScanError::Syntax)?;
+fn hex4(bytes: Bytes<'_>, at: usize) -> Result<u32, ScanError> {
+    let digits = bytes.range(at..at + 4).ok_or(ScanError::Syntax)?;
     digits.iter().try_fold(0, |unit, digit| Some(unit * 16 + char::from(*digit).to_digit(16)?)).ok_or(ScanError::Syntax)
 }
 

@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use super::document::{BundleType, Document, Site, Use};
 use super::facts::{Limits, Place, ResourceFacts, ScanError, SearchMode};
-use super::json::{Cursor, Kind, Span, Text, behind_whitespace, index, joined, offset, string, string_behind};
+use super::json::{Cursor, Kind, Span, Text, behind_whitespace, index, offset, string_behind};
+use super::skip::first_hit;
 use crate::codes::Dates;
 use crate::ids::ResourceType;
 use crate::label::LabelSet;
@@ -183,11 +184,11 @@ impl<'a, 'l> Scanner<'a, 'l> {
 
     fn items(&mut self, role: Role, objects_only: bool) -> Result<(), ScanError> {
         self.enter()?;
-        let bytes = self.cursor.text.as_bytes();
+        let bytes = self.cursor.bytes;
         let outer = self.item;
         let mut item = 0;
         let mut at = behind_whitespace(bytes, self.cursor.at + 1);
-        if bytes.get(at) != Some(&b']') {
+        if bytes.get(at) != Some(b']') {
             loop {
                 self.cursor.at = at;
                 self.item = item;
@@ -217,25 +218,38 @@ impl<'a, 'l> Scanner<'a, 'l> {
     fn object(&mut self, role: Role, members: &mut Members) -> Result<(), ScanError> {
         self.enter()?;
         let text = self.cursor.text;
-        let bytes = text.as_bytes();
+        let bytes = self.cursor.bytes;
         let start = self.cursor.at;
         let mut frame = self.keys.open();
         let mut at = behind_whitespace(bytes, start + 1);
-        if bytes.get(at) != Some(&b'}') {
+        if bytes.get(at) != Some(b'}') {
             loop {
-                let (key, end) = string(bytes, at)?;
-                let name = self.keys.add(&mut frame, text, key)?;
+                if bytes.get(at) != Some(b'"') {
+                    return Err(ScanError::Syntax);
+                }
+                let (key, end, name);
+                // Most names end in the bytes that one load brings; what they are is read from the same.
+                let short = bytes.chunk(at + 1).and_then(|chunk| Some((chunk, first_hit(chunk)?)));
+                if let Some((chunk, len)) = short
+                    && chunk.get(len) == Some(&b'"')
+                {
+                    (key, end) = (Text::between(at, at + 1 + len, false), at + 2 + len);
+                    name = self.keys.add_short(&mut frame, text, key, chunk, len)?;
+                } else {
+                    (key, end) = string_behind(bytes, at)?;
+                    name = self.keys.add(&mut frame, text, key)?;
+                }
                 let is_text;
                 // As compact documents write it: one comparison for three tokens.
-                if joined(bytes, end, *b":\"") {
+                if bytes.joined(end, *b":\"") {
                     (at, is_text) = (end + 1, true);
                 } else {
                     at = behind_whitespace(bytes, end);
-                    if bytes.get(at) != Some(&b':') {
+                    if bytes.get(at) != Some(b':') {
                         return Err(ScanError::Syntax);
                     }
                     at = behind_whitespace(bytes, at + 1);
-                    is_text = bytes.get(at) == Some(&b'"');
+                    is_text = bytes.get(at) == Some(b'"');
                 }
                 if is_text {
                     let (value, end) = string_behind(bytes, at)?;
@@ -248,7 +262,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
                     self.nested(role, name, key, members)?;
                     at = self.cursor.at;
                 }
-                if joined(bytes, at, *b",\"") {
+                if bytes.joined(at, *b",\"") {
                     at += 1;
                     continue;
                 }

@@ -59,11 +59,8 @@ impl<'a> Tree<'a> {
     pub(super) fn but(document: &Document<'a>, resource: u32, held: Vec<(Span, u32)>, closed: &[Span]) -> Self {
         let span = document.sites.get(index(resource)).map(|site| site.span).unwrap_or_default();
         let len = |span: &Span| span.end.saturating_sub(span.start);
-        let not_read: u32 = if closed.is_empty() {
-            held.iter().map(|(held, _)| len(held)).sum()
-        } else {
-            closed.iter().map(len).sum()
-        };
+        let not_read: u32 =
+            if closed.is_empty() { held.iter().map(|(held, _)| len(held)).sum() } else { closed.iter().map(len).sum() };
         let room = index(len(&span).saturating_sub(not_read)) / BYTES_A_VALUE + closed.len();
         let mut cursor = Cursor::new(document.text);
         cursor.at = index(span.start);
@@ -284,7 +281,7 @@ impl Builder<'_, '_> {
     }
 
     fn children(&mut self, parent: u32, named: bool) {
-        let bytes = self.cursor.text.as_bytes();
+        let bytes = self.cursor.bytes;
         let mut at = self.cursor.at + 1;
         let mut last = NONE;
         loop {

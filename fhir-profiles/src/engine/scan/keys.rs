@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::names::{self, Name, Read};
 use crate::engine::ScanError;
 use crate::engine::json::{Text, decoded, index, string};
+use crate::engine::skip::{Bytes, WIDTH};
 
 /// Objects with more unusual members than this are looked at once, sorted, when they end.
 const MANY: usize = 48;
@@ -19,8 +20,8 @@ pub(super) struct Keys {
 /// One open object.
 pub(super) struct Frame {
     start: usize,
-    /// The usual names that it has.
-    usual: u128,
+    /// The usual names that it has, a bit for each.
+    usual: [u64; 2],
     /// A bit for each hash of the others: no bit, no twin.
     seen: u64,
 }
@@ -28,17 +29,40 @@ pub(super) struct Frame {
 impl Keys {
     #[inline]
     pub(super) fn open(&self) -> Frame {
-        Frame { start: self.names.len(), usual: 0, seen: 0 }
+        Frame { start: self.names.len(), usual: [0; 2], seen: 0 }
     }
 
     /// Takes the name of a member, and answers what it means.
     #[inline]
     pub(super) fn add(&mut self, frame: &mut Frame, document: &str, name: Text) -> Result<Name, ScanError> {
-        match names::read(document, name) {
-            Read::Known(known) if frame.usual & known.bit != 0 => Err(ScanError::DuplicateMember),
+        self.add_read(frame, document, name, names::read(document, name))
+    }
+
+    /// The same for a name without escapes that starts this chunk and ends in it.
+    #[inline(always)]
+    pub(super) fn add_short(
+        &mut self,
+        frame: &mut Frame,
+        document: &str,
+        name: Text,
+        chunk: &[u8; WIDTH],
+        len: usize,
+    ) -> Result<Name, ScanError> {
+        self.add_read(frame, document, name, names::read_short(chunk, len))
+    }
+
+    #[inline(always)]
+    fn add_read(&mut self, frame: &mut Frame, document: &str, name: Text, read: Read) -> Result<Name, ScanError> {
+        match read {
             Read::Known(known) => {
-                frame.usual |= known.bit;
-                Ok(known.name)
+                let (word, bit) = known.place();
+                let [low, high] = &mut frame.usual;
+                let usual = if word == 0 { low } else { high };
+                if *usual & bit != 0 {
+                    return Err(ScanError::DuplicateMember);
+                }
+                *usual |= bit;
+                Ok(known.name())
             }
             Read::Other(hash) => self.add_unusual(frame, document, name, hash).map(|()| Name::Other),
         }
@@ -82,5 +106,5 @@ impl Keys {
 #[cold]
 fn name_at(document: &str, start: u32) -> Cow<'_, str> {
     let quote = index(start).saturating_sub(1);
-    string(document.as_bytes(), quote).map(|(name, _)| decoded(document, name)).unwrap_or_default()
+    string(Bytes::of(document.as_bytes()), quote).map(|(name, _)| decoded(document, name)).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! The member names that FHIR is full of, each told apart from all others by its length and its first bytes.
 
 use crate::engine::json::{Text, decoded, index, slice};
-use crate::engine::skip::chunk_at;
+use crate::engine::skip::{Bytes, WIDTH};
 
 /// Member names that mean something to the scanner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,19 +52,52 @@ struct Start {
     len: usize,
 }
 
-/// One of the names below.
-pub(super) struct Known {
-    start: Start,
-    text: &'static str,
-    pub(super) name: Name,
-    /// A bit of its own among all of them.
-    pub(super) bit: u128,
+/// One of the names below, by its number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Known(u8);
+
+impl Known {
+    #[inline(always)]
+    pub(super) fn name(self) -> Name {
+        MEANINGS.get(usize::from(self.0)).copied().unwrap_or(Name::Other)
+    }
+
+    /// A bit of its own among all of them: which word of two, and which bit of it.
+    #[inline(always)]
+    pub(super) const fn place(self) -> (u8, u64) {
+        (self.0 >> 6, 1 << (self.0 & 63))
+    }
+
+    fn text(self) -> &'static str {
+        TEXTS.get(usize::from(self.0)).copied().unwrap_or_default()
+    }
 }
 
 /// A name as it was read: one of those below, or a hash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Read {
-    Known(&'static Known),
+    Known(Known),
     Other(u32),
+}
+
+/// Reads a member name without escapes that starts this chunk and ends in it.
+///
+/// No byte of it is zero (JSON has no control characters in strings), so that its words tell its length too.
+#[inline(always)]
+pub(super) fn read_short(chunk: &[u8; WIDTH], len: usize) -> Read {
+    let start = Start { words: words_of(chunk, len), len };
+    let number = start.number();
+    if STARTS.get(usize::from(number)) == Some(&start.words) {
+        Read::Known(Known(number))
+    } else {
+        Read::Other(start.tag())
+    }
+}
+
+#[inline(always)]
+fn words_of(chunk: &[u8; WIDTH], len: usize) -> [u64; 2] {
+    let word = u128::from_le_bytes(*chunk) & MASKS.get(len & (WIDTH - 1)).copied().unwrap_or(0);
+    [word as u64, (word >> 64) as u64]
 }
 
 /// Reads a member name.
@@ -86,12 +119,14 @@ fn read_decoded(name: &str) -> Read {
 impl Start {
     #[inline]
     fn of(bytes: &[u8], at: usize, len: usize) -> Self {
-        let Some(chunk) = chunk_at::<WIDTH>(bytes, at) else { return Self::at_the_end(bytes, at, len) };
-        let (words, _) = chunk.as_chunks();
-        let mask = MASKS.get(len).unwrap_or(&[u64::MAX; 2]);
-        let word =
-            |at: usize| words.get(at).map_or(0, |word| u64::from_le_bytes(*word)) & mask.get(at).copied().unwrap_or(0);
-        Self { words: [word(0), word(1)], len }
+        let Some(chunk) = Bytes::of(bytes).chunk(at) else { return Self::at_the_end(bytes, at, len) };
+        let words = if len < WIDTH {
+            words_of(chunk, len)
+        } else {
+            let word = u128::from_le_bytes(*chunk);
+            [word as u64, (word >> 64) as u64]
+        };
+        Self { words, len }
     }
 
     /// The same for one of the last names of a document.
@@ -111,27 +146,38 @@ impl Start {
         (self.hash() >> 54) as usize
     }
 
+    /// Tells most names apart that are none of those below.
+    const fn tag(self) -> u32 {
+        (self.hash() >> 32) as u32
+    }
+
+    /// The name below that this may be.
+    #[inline(always)]
+    fn number(self) -> u8 {
+        PLACES.get(self.place()).copied().unwrap_or(u8::MAX)
+    }
+
     #[inline]
     fn find<'n>(self, whole: impl Fn() -> &'n str) -> Read {
-        let number = PLACES.get(self.place()).copied().unwrap_or(u8::MAX);
-        match KNOWN.get(usize::from(number)) {
-            Some(known) if known.start == self && (self.len <= WIDTH || known.text == whole()) => Read::Known(known),
-            Some(_) | None => Read::Other((self.hash() >> 32) as u32),
+        let known = Known(self.number());
+        let starts_alike = STARTS.get(usize::from(known.0)) == Some(&self.words);
+        if starts_alike && known.text().len() == self.len && (self.len <= WIDTH || known.text() == whole()) {
+            Read::Known(known)
+        } else {
+            Read::Other(self.tag())
         }
     }
 }
 
-const WIDTH: usize = 16;
-
-/// By length: the bytes of two words that are a name.
-static MASKS: [[u64; 2]; WIDTH] = masks();
+/// By length: the bytes of a chunk that are a name.
+static MASKS: [u128; WIDTH] = masks();
 
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
-const fn masks() -> [[u64; 2]; WIDTH] {
-    let mut masks = [[0; 2]; WIDTH];
+const fn masks() -> [u128; WIDTH] {
+    let mut masks = [0; WIDTH];
     let mut len = 1;
     while len < WIDTH {
-        masks[len] = if len <= 8 { [u64::MAX >> (64 - 8 * len), 0] } else { [u64::MAX, u64::MAX >> (128 - 8 * len)] };
+        masks[len] = u128::MAX >> (128 - 8 * len);
         len += 1;
     }
     masks
@@ -139,28 +185,44 @@ const fn masks() -> [[u64; 2]; WIDTH] {
 
 const COUNT: usize = 128;
 
-/// By [`Start::place`]: which of [`KNOWN`] may stand there.
+/// By [`Start::place`]: the number of the name that may stand there.
 static PLACES: [u8; 1024] = places();
 
-static KNOWN: [Known; COUNT] = known();
+/// By number, so many that every `u8` is one: how a name starts. Those that are none start with what no text contains.
+static STARTS: [[u64; 2]; 256] = starts();
 
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
-const fn known() -> [Known; COUNT] {
-    const NOTHING: Known =
-        Known { start: Start { words: [0; 2], len: usize::MAX }, text: "", name: Name::Other, bit: 0 };
-    let mut known = [NOTHING; COUNT];
+const fn starts() -> [[u64; 2]; 256] {
+    let mut starts = [[u64::MAX; 2]; 256];
+    let (_, texts) = listed();
+    let mut number = 0;
+    while number < COUNT {
+        starts[number] = start_of(texts[number].as_bytes()).words;
+        number += 1;
+    }
+    starts
+}
+
+/// By number: what a name means.
+static MEANINGS: [Name; 256] = listed().0;
+
+/// By number: the name.
+static TEXTS: [&str; COUNT] = listed().1;
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn listed() -> ([Name; 256], [&'static str; COUNT]) {
+    let (mut meanings, mut listed) = ([Name::Other; 256], [""; COUNT]);
     let (mut group, mut number) = (0, 0);
     while group < NAMES.len() {
         let (name, texts) = NAMES[group];
         let mut at = 0;
         while at < texts.len() {
-            let text = texts[at];
-            known[number] = Known { start: start_of(text.as_bytes()), text, name, bit: 1 << number };
+            (meanings[number], listed[number]) = (name, texts[at]);
             (at, number) = (at + 1, number + 1);
         }
         group += 1;
     }
-    known
+    (meanings, listed)
 }
 
 #[expect(clippy::indexing_slicing, reason = "asked within its length")]
@@ -176,10 +238,10 @@ const fn start_of(text: &[u8]) -> Start {
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const fn places() -> [u8; 1024] {
     let mut places = [u8::MAX; 1024];
-    let known = known();
+    let (_, texts) = listed();
     let mut number = 0;
     while number < COUNT {
-        let place = known[number].start.place();
+        let place = start_of(texts[number].as_bytes()).place();
         assert!(places[place] == u8::MAX, "two names meet: try another factor");
         places[place] = number as u8;
         number += 1;
@@ -328,7 +390,7 @@ mod tests {
     fn found(name: &str) -> Option<&'static str> {
         // Far from the end of the text, near it, and at it.
         let text = |read| match read {
-            Read::Known(known) => Some(known.text),
+            Read::Known(known) => Some(known.text()),
             Read::Other(_) => None,
         };
         let mut document = name.as_bytes().to_vec();
@@ -336,8 +398,12 @@ mod tests {
         document.extend_from_slice(b"\":1}");
         let near = text(Start::of(&document, 0, name.len()).find(|| name));
         document.extend_from_slice(b"            ");
-        let far = text(Start::of(&document, 0, name.len()).find(|| name));
+        let read = Start::of(&document, 0, name.len()).find(|| name);
+        let far = text(read);
         assert!(alone == near && near == far, "{name}");
+        if name.len() < WIDTH {
+            assert_eq!(read_short(document.first_chunk().unwrap(), name.len()), read, "{name}");
+        }
         far
     }
 
@@ -355,7 +421,7 @@ mod tests {
         // Alike at both ends, and as long.
         assert_eq!(found("medicationXXXXableConcept"), None);
         assert_eq!(found(""), None);
-        let bits = KNOWN.iter().fold(0, |bits: u128, known| bits | known.bit);
-        assert_eq!(bits, u128::MAX, "a bit for each");
+        let places: std::collections::BTreeSet<_> = (0..COUNT as u8).map(|number| Known(number).place()).collect();
+        assert!(places.len() == COUNT && places.iter().all(|(word, _)| *word < 2), "a bit for each");
     }
 }
