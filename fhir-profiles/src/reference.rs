@@ -27,21 +27,18 @@ impl Reference {
             return Self::Urn(text.into());
         }
         let absolute = text.starts_with("http://") || text.starts_with("https://");
-        let mut parts: Vec<&str> = text.split('/').collect();
-        let version = match parts.as_slice() {
-            [.., "_history", version] => match version.parse::<LogicalId>() {
-                Ok(version) => {
-                    parts.truncate(parts.len().saturating_sub(2));
-                    Some(version)
-                }
+        let (record, version) = match text.rsplit_once("/_history/") {
+            Some((record, version)) if !version.contains('/') => match version.parse::<LogicalId>() {
+                Ok(version) => (record, Some(version)),
                 Err(_) => return Self::Opaque,
             },
-            _ => None,
+            Some(_) | None => (text, None),
         };
-        let (base, kind, id) = match parts.as_slice() {
-            [kind, id] if !absolute => (None, kind, id),
-            [base @ .., kind, id] if absolute && base.len() >= 3 => (Some(base.join("/")), kind, id),
-            _ => return Self::Opaque,
+        let Some((before, id)) = record.rsplit_once('/') else { return Self::Opaque };
+        let (base, kind) = match before.rsplit_once('/') {
+            None if !absolute => (None, before),
+            Some((base, kind)) if absolute && base.split('/').count() >= 3 => (Some(base), kind),
+            Some(_) | None => return Self::Opaque,
         };
         let (Ok(kind), Ok(id)) = (kind.parse::<ResourceType>(), id.parse::<LogicalId>()) else {
             return Self::Opaque;

@@ -88,6 +88,11 @@ impl Judged<'_> {
         self.document.root()
     }
 
+    /// The version that the resource itself says it is.
+    pub fn version(&self) -> Option<String> {
+        self.document.version(0)
+    }
+
     /// The patients that anything in it is about.
     pub fn patients(&self, bases: &[&str]) -> Vec<LogicalId> {
         patients_in(self.document.resources(), bases).into_iter().cloned().collect()

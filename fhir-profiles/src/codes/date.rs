@@ -29,12 +29,13 @@ impl Dates {
 
     /// The days that a FHIR date, dateTime or instant covers: `2021` is the whole year. `None` if it is none of them.
     pub fn covered_by(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
         let number = |range: core::ops::Range<usize>| {
-            let digits = text.get(range)?;
-            if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse::<u32>().ok() } else { None }
+            let digit = |byte: u8| if byte.is_ascii_digit() { Some(u32::from(byte - b'0')) } else { None };
+            bytes.get(range)?.iter().try_fold(0, |number, byte| Some(number * 10 + digit(*byte)?))
         };
         let year = number(0..4)?;
-        match (text.len(), text.as_bytes().get(4), text.as_bytes().get(7)) {
+        match (bytes.len(), bytes.get(4), bytes.get(7)) {
             (4, _, _) => Some(Self::new(Date::new(year, 1, 1), Date::new(year, 12, 31))),
             (7, Some(b'-'), _) => {
                 let month = number(5..7)?;

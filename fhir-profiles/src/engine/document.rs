@@ -77,6 +77,8 @@ pub(super) struct Site {
     /// The index in the array it stands in.
     pub(super) position: u32,
     pub(super) full_url: Option<Text>,
+    /// `meta.versionId`.
+    pub(super) version: Option<Text>,
     pub(super) bundle_type: Option<BundleType>,
     /// The days its own dates cover.
     pub(super) days: Option<Dates>,
@@ -168,6 +170,12 @@ impl<'a> Document<'a> {
     /// `fullUrl` of the entry that holds a resource.
     pub fn full_url(&self, resource: u32) -> Option<String> {
         let text = self.sites.get(index(resource))?.full_url?;
+        Some(decoded(self.text, text).into_owned())
+    }
+
+    /// `meta.versionId` of a resource.
+    pub fn version(&self, resource: u32) -> Option<String> {
+        let text = self.sites.get(index(resource))?.version?;
         Some(decoded(self.text, text).into_owned())
     }
 

@@ -109,8 +109,6 @@ pub struct ResourceFacts {
     /// `None` if absent or not a legal id.
     pub id: Option<LogicalId>,
     pub search_mode: Option<SearchMode>,
-    /// `meta.versionId`.
-    pub version: Option<Box<str>>,
     /// The labels of the whole resource: its own, those of its containers and of what it contains, and those its codes
     /// or its source give it.
     pub labels: LabelSet,
@@ -134,7 +132,6 @@ impl ResourceFacts {
             kind,
             id,
             search_mode: None,
-            version: None,
             labels: LabelSet::EMPTY,
             provenance: Vec::new(),
             unknown_labels: 0,
@@ -161,7 +158,7 @@ impl ResourceFacts {
     }
 }
 
-/// Ids and versions are PHI: only the kind, the place and the labels print.
+/// Ids are PHI: only the kind, the place and the labels print.
 impl fmt::Debug for ResourceFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResourceFacts")

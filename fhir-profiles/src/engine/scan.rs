@@ -27,7 +27,7 @@ use crate::reference::Reference;
 use intern::{Interner, SystemCache};
 use keys::Keys;
 use members::Members;
-use names::Name;
+use names::{Name, Names};
 
 /// Objects and arrays nest at most this deep, whatever the limits say: the recursion must fit any thread's stack.
 const DEEPEST: u16 = 128;
@@ -83,6 +83,8 @@ struct Scanner<'a, 'l> {
     max_depth: u16,
     max_resources: u32,
     keys: Keys,
+    /// Names whose strings do more than to be kept.
+    acting: Names,
 
     resources: Vec<ResourceFacts>,
     sites: Vec<Site>,
@@ -135,6 +137,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
             max_depth: limits.max_depth.min(DEEPEST),
             max_resources: limits.max_resources,
             keys: Keys::default(),
+            acting: if labeller.bases().is_empty() { members::ACTING } else { members::ACTING_WITH_BASES },
             resources: Vec::with_capacity(some),
             sites: Vec::with_capacity(some),
             references: Interner::default(),
@@ -254,9 +257,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
                 if is_text {
                     let (value, end) = string_behind(bytes, at)?;
                     at = end;
-                    if name != Name::Other && role != Role::Free {
-                        self.text(role, name, value, members)?;
-                    }
+                    self.text(role, name, value, members)?;
                 } else {
                     self.cursor.at = at;
                     self.nested(role, name, key, members)?;
@@ -310,7 +311,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
     }
 
     fn close_resource(&mut self, members: &Members, subjects: usize) -> Result<(), ScanError> {
-        let name = members.resource_type.ok_or(ScanError::NotAResource)?;
+        let name = members.text(Name::ResourceType).ok_or(ScanError::NotAResource)?;
         let kind = self.kind_named(name)?;
         // R4 gives `contained` to domain resources alone, entries to Bundle, parameters to Parameters.
         let bundle = kind == ResourceType::BUNDLE;
@@ -326,8 +327,9 @@ impl<'a, 'l> Scanner<'a, 'l> {
         if bundle && self.site().is_some_and(|site| site.is_odd) {
             return Err(ScanError::Shape);
         }
-        let id = members.id.map(|id| self.cursor.decoded(id)).and_then(|id| id.parse().ok());
-        let bundle_type = members.type_code.filter(|_| bundle).map(|code| BundleType::of(&self.cursor.decoded(code)));
+        let id = members.text(Name::Id).map(|id| self.cursor.decoded(id)).and_then(|id| id.parse().ok());
+        let bundle_type =
+            members.text(Name::Type).filter(|_| bundle).map(|code| BundleType::of(&self.cursor.decoded(code)));
         let patients = self.patients(kind, id.as_ref(), subjects);
         self.settle_labels(kind, members);
         if let Some(site) = self.site() {

@@ -117,7 +117,7 @@ impl Journey<'_> {
             return Err(Refusal::from(Reason::UpstreamUnintelligible));
         }
         let tag = answer.etag.as_deref().and_then(version);
-        let own = facts.version.as_deref().and_then(|version| version.parse().ok());
+        let own = judged.version().and_then(|version| version.parse().ok());
         let bases: Vec<&str> = stage.endpoint.facts.bases.iter().map(String::as_str).collect();
         let patients = judged.patients(&bases);
         let shown = image.write(judged, |_, _| None).map_err(|withheld| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Members, Role, Scanner};
+use super::{Members, Name, Role, Scanner};
 use crate::codes::Dates;
 use crate::engine::document::Document;
 use crate::engine::facts::{LabelSource, Place};
@@ -99,7 +99,7 @@ impl<'a> Scanner<'a, '_> {
                 None => self.unknown_label(),
             }
         }
-        if let (Some(code), "Composition") = (members.confidentiality, kind.as_str()) {
+        if let (Some(code), "Composition") = (members.text(Name::Confidentiality), kind.as_str()) {
             match self.labeller.label(CONFIDENTIALITY, &self.cursor.decoded(code)) {
                 Some(labels) => self.label(labels, LabelSource::Meta),
                 None => self.unknown_label(),

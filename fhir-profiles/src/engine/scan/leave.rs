@@ -1,6 +1,7 @@
 //! What an object says of the resource it stands in, now that it has ended.
 
 use super::members::Members;
+use super::names::Name;
 use super::{Role, ScanError, Scanner};
 use crate::engine::facts::LabelSource;
 use crate::engine::json::{Text, index};
@@ -28,25 +29,25 @@ impl Scanner<'_, '_> {
         if role == Role::Free {
             return Ok(());
         }
-        if let (Some(system), Some(code)) = (members.system, members.code) {
+        if let (Some(system), Some(code)) = (members.text(Name::System), members.text(Name::Code)) {
             self.coding = Some((system, code));
             self.coded(role, system, code);
         } else if role == Role::Security {
             self.unknown_label();
         }
-        if let (Some(system), Some(value)) = (members.system, members.value)
-            && self.labeller.has_programs()
+        if self.labeller.has_programs()
+            && let (Some(system), Some(value)) = (members.text(Name::System), members.text(Name::Value))
             && self.labeller.is_program_identifier(&self.cursor.decoded(system), &self.cursor.decoded(value))
         {
             self.mark_program_record();
         }
-        if let Some(reference) = members.reference {
+        if let Some(reference) = members.text(Name::Reference) {
             let number = self.refers(reference);
             self.candidate(Some(number));
-        } else if members.names_somebody && role == Role::Element {
+        } else if role == Role::Element && members.names_somebody() {
             self.candidate(None);
         }
-        if let Some(url) = members.url {
+        if let Some(url) = members.text(Name::Url) {
             if role == Role::Extension {
                 self.extension(url, members.value_coding);
             } else if role == Role::Element {
@@ -56,7 +57,7 @@ impl Scanner<'_, '_> {
         if !members.inline.is_empty() {
             self.labelled_inline(role, members.span.start, members.inline);
         }
-        if members.resource_type.is_some() && role != Role::Resource {
+        if role != Role::Resource && members.text(Name::ResourceType).is_some() {
             // ExampleScenario.instance.resourceType is an element of that name; its resource settles it.
             let steps = self.path.get(self.path_base..).unwrap_or_default();
             let instance = matches!(steps, [step] if self.cursor.decoded(*step) == "instance");
@@ -72,7 +73,7 @@ impl Scanner<'_, '_> {
                 facts.search_mode = members.mode;
             }
             if let Some(site) = self.sites.get_mut(index(at)) {
-                site.full_url = members.full_url;
+                site.full_url = members.text(Name::FullUrl);
                 site.entry = Some(members.span);
             }
         }

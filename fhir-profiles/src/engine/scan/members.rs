@@ -1,6 +1,6 @@
 //! What a member of an object means, by its name and by the role of the object it stands in.
 
-use super::names::Name;
+use super::names::{Name, Names};
 use super::{Role, ScanError, Scanner};
 use crate::engine::facts::{LabelSource, Place, SearchMode};
 use crate::engine::json::{Kind, Span, Text};
@@ -11,25 +11,17 @@ use crate::label::{Label, LabelSet};
 pub(super) struct Members {
     pub(super) span: Span,
     pub(super) position: u32,
-    pub(super) resource_type: Option<Text>,
-    pub(super) id: Option<Text>,
-    /// `type` where it is a string: `Bundle.type`.
-    pub(super) type_code: Option<Text>,
-    /// `Composition.confidentiality`.
-    pub(super) confidentiality: Option<Text>,
+    /// The strings of some names, and behind them one of any other.
+    texts: [Option<Text>; Name::KEPT + 1],
+    /// Of a type that is no Bundle.
+    is_no_bundle: bool,
     pub(super) contained: bool,
     pub(super) entry_resources: bool,
     pub(super) parameter_resources: bool,
-    pub(super) system: Option<Text>,
-    pub(super) code: Option<Text>,
-    pub(super) value: Option<Text>,
-    pub(super) url: Option<Text>,
-    pub(super) reference: Option<Text>,
-    /// Has `identifier`, `display` or `type`, as a Reference without `reference` does.
-    pub(super) names_somebody: bool,
+    /// Has an `identifier` or `display` that is no string.
+    names_somebody: bool,
     pub(super) inline: LabelSet,
     pub(super) value_coding: Option<(Text, Text)>,
-    pub(super) full_url: Option<Text>,
     pub(super) mode: Option<SearchMode>,
     pub(super) resource: Option<u32>,
 }
@@ -39,33 +31,98 @@ impl Members {
     pub(super) fn at(position: u32) -> Self {
         Self { position, ..Self::default() }
     }
+
+    /// The string of a name that is kept.
+    #[inline(always)]
+    pub(super) fn text(&self, name: Name) -> Option<Text> {
+        self.texts.get(name.slot()).copied().flatten()
+    }
+
+    /// Has `identifier` or `display`, as a Reference without `reference` does?
+    pub(super) fn names_somebody(&self) -> bool {
+        self.names_somebody || self.text(Name::Display).is_some()
+    }
+
+    #[inline(always)]
+    fn keep(&mut self, name: Name, text: Text) {
+        if let Some(slot) = self.texts.get_mut(name.slot()) {
+            *slot = Some(text);
+        }
+    }
 }
 
+/// Names whose strings do more than to be kept.
+pub(super) const ACTING: Names = Names::of(&[
+    Name::ResourceType,
+    Name::Extension,
+    Name::Meta,
+    Name::Contained,
+    Name::Entry,
+    Name::Parameter,
+    Name::Part,
+    Name::Date,
+    Name::PeriodEnd,
+    Name::Security,
+    Name::VersionId,
+    Name::Source,
+    Name::Resource,
+    Name::Outcome,
+    Name::Mode,
+]);
+
+/// The same, of a server that knows URLs to be its own.
+pub(super) const ACTING_WITH_BASES: Names =
+    ACTING.with(Names::of(&[Name::Url, Name::Reference, Name::Address, Name::FullUrl]));
+
+/// Names of which an object or array is an element like any other.
+const PLAIN: Names = Names::of(&[
+    Name::Other,
+    Name::System,
+    Name::Code,
+    Name::Value,
+    Name::Url,
+    Name::Reference,
+    Name::Address,
+    Name::Id,
+    Name::Type,
+    Name::Confidentiality,
+    Name::Date,
+    Name::PeriodEnd,
+    Name::VersionId,
+    Name::Source,
+    Name::FullUrl,
+    Name::Mode,
+]);
+
 impl Scanner<'_, '_> {
-    /// Takes the value of a member that is a string.
-    #[inline]
+    /// Takes the value of a member that is a string. Most are kept, and that is all: which of the names it was, is not
+    /// asked, for a processor that guesses wrong loses more than is done here.
+    #[inline(always)]
     pub(super) fn text(&mut self, role: Role, name: Name, text: Text, members: &mut Members) -> Result<(), ScanError> {
+        members.keep(name, text);
+        if self.acting.has(name) { self.text_acts(role, name, text, members) } else { Ok(()) }
+    }
+
+    #[inline(never)]
+    fn text_acts(&mut self, role: Role, name: Name, text: Text, members: &mut Members) -> Result<(), ScanError> {
         match name {
-            Name::Other | Name::SecurityLabel | Name::ValueCoding => {}
-            Name::System => members.system = Some(text),
-            Name::Code => members.code = Some(text),
-            Name::Value => members.value = Some(text),
-            Name::Url => {
-                members.url = Some(text);
-                self.note_own_url(text);
-            }
-            Name::Reference => {
-                members.reference = Some(text);
-                self.note_own_url(text);
-            }
-            Name::Display => members.names_somebody = true,
-            Name::Address => self.note_own_url(text),
-            Name::ResourceType => members.resource_type = Some(text),
-            Name::Extension | Name::Meta => return Err(ScanError::Shape),
-            Name::Id
+            _ if role == Role::Free => {}
+            Name::Other
+            | Name::SecurityLabel
+            | Name::ValueCoding
+            | Name::System
+            | Name::Code
+            | Name::Value
+            | Name::Display
+            | Name::Id
             | Name::Type
-            | Name::Confidentiality
-            | Name::Contained
+            | Name::Confidentiality => {}
+            Name::Url | Name::Reference | Name::Address => self.note_own_url(text),
+            Name::ResourceType => {
+                members.is_no_bundle = !text.escaped() && self.cursor.slice(text.span()) != "Bundle";
+            }
+            Name::Extension | Name::Meta => return Err(ScanError::Shape),
+            Name::Contained
             | Name::Entry
             | Name::Parameter
             | Name::Part
@@ -82,23 +139,19 @@ impl Scanner<'_, '_> {
             | Name::Search
             | Name::Response
             | Name::Outcome
-            | Name::Mode => self.text_of(role, name, text, members)?,
+            | Name::Mode => self.text_of(role, name, text)?,
         }
         Ok(())
     }
 
     /// Strings that mean something in one role only.
-    fn text_of(&mut self, role: Role, name: Name, text: Text, members: &mut Members) -> Result<(), ScanError> {
+    fn text_of(&mut self, role: Role, name: Name, text: Text) -> Result<(), ScanError> {
         match (role, name) {
-            (Role::Resource, Name::Id) => members.id = Some(text),
-            (Role::Resource, Name::Type) => members.type_code = Some(text),
-            (Role::Resource, Name::Confidentiality) => members.confidentiality = Some(text),
             (Role::Resource, Name::Date) => self.note_date(text),
             (Role::Element, Name::PeriodEnd) if self.in_dated_period() => self.note_date(text),
             (Role::Meta, Name::VersionId) => {
-                let version = self.cursor.decoded(text).into();
-                if let Some(facts) = self.facts() {
-                    facts.version = Some(version);
+                if let Some(site) = self.site() {
+                    site.version = Some(text);
                 }
             }
             (Role::Meta, Name::Source) => {
@@ -107,10 +160,7 @@ impl Scanner<'_, '_> {
                     self.label(LabelSet::EMPTY.with(Label::PART2), LabelSource::Source);
                 }
             }
-            (Role::Entry, Name::FullUrl) => {
-                members.full_url = Some(text);
-                self.note_own_url(text);
-            }
+            (Role::Entry, Name::FullUrl) => self.note_own_url(text),
             (Role::Search, Name::Mode) => {
                 self.mode = match &*self.cursor.decoded(text) {
                     "match" => Some(SearchMode::Match),
@@ -134,6 +184,14 @@ impl Scanner<'_, '_> {
     /// Reads the value of a member that is no string.
     #[inline]
     pub(super) fn nested(&mut self, role: Role, name: Name, key: Text, members: &mut Members) -> Result<(), ScanError> {
+        if PLAIN.has(name) && has_elements(role, members) {
+            return self.step(key, Role::Element);
+        }
+        self.nested_named(role, name, key, members)
+    }
+
+    #[inline(never)]
+    fn nested_named(&mut self, role: Role, name: Name, key: Text, members: &mut Members) -> Result<(), ScanError> {
         if self.is_odd_in_a_bundle(role, name, key, members)
             && let Some(site) = self.site()
         {
@@ -202,8 +260,7 @@ impl Scanner<'_, '_> {
     fn is_odd_in_a_bundle(&mut self, role: Role, name: Name, key: Text, members: &Members) -> bool {
         let known = match role {
             Role::Resource => {
-                let other = |kind: Text| !kind.escaped() && self.cursor.slice(kind.span()) != "Bundle";
-                members.resource_type.is_some_and(other)
+                members.is_no_bundle
                     || matches!(name, Name::Meta | Name::Entry | Name::Link)
                     || matches!(&*self.cursor.decoded(key), "identifier" | "signature")
             }
@@ -277,13 +334,19 @@ impl Scanner<'_, '_> {
     /// Reads a value that is no string, one step down the path.
     #[inline]
     fn step(&mut self, key: Text, role: Role) -> Result<(), ScanError> {
-        if let Some(b'{' | b'[') = self.cursor.peek() {
-            self.path.push(key);
-            self.value(role)?;
-            self.path.pop();
-            return Ok(());
+        match self.cursor.peek() {
+            Some(b'{') => {
+                self.path.push(key);
+                self.object(role, &mut Members::at(self.item))?;
+            }
+            Some(b'[') => {
+                self.path.push(key);
+                self.items(role, false)?;
+            }
+            Some(_) | None => return self.cursor.scalar(),
         }
-        self.cursor.scalar()
+        self.path.pop();
+        Ok(())
     }
 
     /// Reads an array whose items are all objects: anything else hides something from whoever looks for items.
@@ -305,5 +368,15 @@ impl Scanner<'_, '_> {
         self.step(key, Role::Meta)?;
         self.in_meta = outer;
         Ok(())
+    }
+}
+
+/// Does an object of this role have elements that R4 knows, whatever their names?
+#[inline(always)]
+fn has_elements(role: Role, members: &Members) -> bool {
+    match role {
+        Role::Element | Role::Extension | Role::Parameter | Role::Meta | Role::Security | Role::Tag => true,
+        Role::Resource => members.is_no_bundle,
+        Role::Contained | Role::Entry | Role::Search | Role::Response | Role::Address | Role::Free => false,
     }
 }

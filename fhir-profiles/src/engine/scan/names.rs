@@ -3,26 +3,28 @@
 use crate::engine::json::{Text, decoded, index, slice};
 use crate::engine::skip::{Bytes, WIDTH};
 
-/// Member names that mean something to the scanner.
+/// Member names that mean something to the scanner. First those whose strings are kept ([`Name::KEPT`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum Name {
     System,
     Code,
     Value,
     Url,
     Reference,
+    ResourceType,
+    Id,
+    Type,
+    Confidentiality,
+    FullUrl,
+    /// `identifier` and `display`: a Reference without `reference` has one of them.
+    Display,
     Extension,
     ValueCoding,
-    ResourceType,
     Meta,
     SecurityLabel,
     /// Other elements that hold URLs.
     Address,
-    /// `identifier` and `display`: a Reference without `reference` has one of them.
-    Display,
-    Id,
-    Type,
-    Confidentiality,
     Contained,
     Entry,
     Parameter,
@@ -36,13 +38,47 @@ pub(super) enum Name {
     Tag,
     VersionId,
     Source,
-    FullUrl,
     Resource,
     Search,
     Response,
     Outcome,
     Mode,
     Other,
+}
+
+impl Name {
+    /// The names whose strings are kept, whatever the object is.
+    pub(super) const KEPT: usize = Self::Display as usize + 1;
+
+    /// Where the string of this name is kept; where nobody looks, if it is of no use.
+    #[inline(always)]
+    pub(super) fn slot(self) -> usize {
+        (self as usize).min(Self::KEPT)
+    }
+}
+
+/// A set of names.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Names(u64);
+
+impl Names {
+    pub(super) const fn of(names: &[Name]) -> Self {
+        let (mut bits, mut left) = (0, names);
+        while let Some((name, rest)) = left.split_first() {
+            bits |= 1 << *name as u32;
+            left = rest;
+        }
+        Self(bits)
+    }
+
+    #[inline(always)]
+    pub(super) const fn has(self, name: Name) -> bool {
+        self.0 >> name as u32 & 1 == 1
+    }
+
+    pub(super) const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 /// What is compared of a name: its first sixteen bytes, zeros behind a shorter one, and its length.

@@ -72,6 +72,11 @@ impl Scanner<'_, '_> {
 
     /// Is this dotted path made of these member names?
     fn leads_along(&self, path: &str, steps: &[Option<Text>; STEPS]) -> bool {
+        if let [Some(step), None, None] = steps
+            && !step.escaped()
+        {
+            return self.cursor.slice(step.span()) == path;
+        }
         let mut rest = Some(path);
         for step in steps.iter().flatten() {
             let name = self.cursor.decoded(*step);
