@@ -28,6 +28,7 @@ pub(super) const fn offset(at: usize) -> u32 {
     at as u32
 }
 
+#[inline(always)]
 pub(super) const fn index(at: u32) -> usize {
     at as usize
 }
@@ -35,9 +36,9 @@ pub(super) const fn index(at: u32) -> usize {
 /// The inside of a string, without its quotes: eight bytes, so that it travels in a register, absent or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Text {
-    /// Never zero: a quote stands before it.
-    start: NonZeroU32,
-    /// Its end; the highest bit says that it holds at least one escape sequence. Documents are shorter than 2 GiB.
+    /// Twice the place of the quote before it, and one. Documents are shorter than 2 GiB.
+    quote: NonZeroU32,
+    /// Its end; the highest bit says that it holds at least one escape sequence.
     end: u32,
 }
 
@@ -45,15 +46,21 @@ const ESCAPED: u32 = 1 << 31;
 
 impl Text {
     /// The string whose opening quote stands there, up to its closing quote.
-    #[inline]
+    #[inline(always)]
     pub(super) fn between(quote: usize, end: usize, escaped: bool) -> Self {
-        let start = NonZeroU32::MIN.saturating_add(offset(quote));
-        Self { start, end: offset(end) | if escaped { ESCAPED } else { 0 } }
+        let quote = NonZeroU32::MIN | (offset(quote) << 1);
+        Self { quote, end: offset(end) | if escaped { ESCAPED } else { 0 } }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) const fn span(self) -> Span {
-        Span { start: self.start.get(), end: self.end & !ESCAPED }
+        Span { start: (self.quote.get() >> 1).wrapping_add(1), end: self.end & !ESCAPED }
+    }
+
+    /// How many bytes are written.
+    pub(super) const fn len(self) -> usize {
+        let span = self.span();
+        index(span.end.saturating_sub(span.start))
     }
 
     #[inline]
@@ -179,6 +186,13 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// The position so many bytes further on. Positions are at most a few beyond the end of a document of less than 2 GiB:
+/// nothing wraps, and nothing has to be checked in the loop that all bytes go through.
+#[inline(always)]
+pub(super) const fn behind(at: usize, bytes: usize) -> usize {
+    at.wrapping_add(bytes)
+}
+
 /// The first position from here on that holds no whitespace. Compact documents have none: one comparison, and out.
 #[inline(always)]
 pub(super) fn behind_whitespace(bytes: Bytes<'_>, at: usize) -> usize {
@@ -206,9 +220,9 @@ pub(super) fn string(bytes: Bytes<'_>, quote: usize) -> Result<(Text, usize), Sc
 /// The same, where a quote is known to stand.
 #[inline(always)]
 pub(super) fn string_behind(bytes: Bytes<'_>, quote: usize) -> Result<(Text, usize), ScanError> {
-    let end = bytes.plain_until(quote + 1);
+    let end = bytes.plain_until(behind(quote, 1));
     if bytes.get(end) == Some(b'"') {
-        return Ok((Text::between(quote, end, false), end + 1));
+        return Ok((Text::between(quote, end, false), behind(end, 1)));
     }
     escaped_string(bytes, quote, end)
 }

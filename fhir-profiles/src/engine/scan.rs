@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use super::document::{BundleType, Document, Site, Use};
 use super::facts::{Limits, Place, ResourceFacts, ScanError, SearchMode};
-use super::json::{Cursor, Kind, Span, Text, behind_whitespace, index, offset, string_behind};
-use super::skip::first_hit;
+use super::json::{Cursor, Kind, Span, Text, behind, behind_whitespace, index, offset, string_behind};
+use super::skip::{WIDTH, first_hit};
 use crate::codes::Dates;
 use crate::ids::ResourceType;
 use crate::label::LabelSet;
@@ -202,7 +202,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
                 item += 1;
                 at = behind_whitespace(bytes, self.cursor.at);
                 match bytes.get(at) {
-                    Some(b',') => at = behind_whitespace(bytes, at + 1),
+                    Some(b',') => at = behind_whitespace(bytes, behind(at, 1)),
                     Some(b']') => break,
                     Some(_) | None => return Err(ScanError::Syntax),
                 }
@@ -224,7 +224,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
         let bytes = self.cursor.bytes;
         let start = self.cursor.at;
         let mut frame = self.keys.open();
-        let mut at = behind_whitespace(bytes, start + 1);
+        let mut at = behind_whitespace(bytes, behind(start, 1));
         if bytes.get(at) != Some(b'}') {
             loop {
                 if bytes.get(at) != Some(b'"') {
@@ -232,11 +232,13 @@ impl<'a, 'l> Scanner<'a, 'l> {
                 }
                 let (key, end, name);
                 // Most names end in the bytes that one load brings; what they are is read from the same.
-                let short = bytes.chunk(at + 1).and_then(|chunk| Some((chunk, first_hit(chunk)?)));
+                let inside = behind(at, 1);
+                let short = bytes.chunk(inside).and_then(|chunk| Some((chunk, first_hit(chunk)?)));
                 if let Some((chunk, len)) = short
-                    && chunk.get(len) == Some(&b'"')
+                    && chunk.get(len % WIDTH) == Some(&b'"')
                 {
-                    (key, end) = (Text::between(at, at + 1 + len, false), at + 2 + len);
+                    let quote = behind(inside, len);
+                    (key, end) = (Text::between(at, quote, false), behind(quote, 1));
                     name = self.keys.add_short(&mut frame, text, key, chunk, len)?;
                 } else {
                     (key, end) = string_behind(bytes, at)?;
@@ -245,13 +247,13 @@ impl<'a, 'l> Scanner<'a, 'l> {
                 let is_text;
                 // As compact documents write it: one comparison for three tokens.
                 if bytes.joined(end, *b":\"") {
-                    (at, is_text) = (end + 1, true);
+                    (at, is_text) = (behind(end, 1), true);
                 } else {
                     at = behind_whitespace(bytes, end);
                     if bytes.get(at) != Some(b':') {
                         return Err(ScanError::Syntax);
                     }
-                    at = behind_whitespace(bytes, at + 1);
+                    at = behind_whitespace(bytes, behind(at, 1));
                     is_text = bytes.get(at) == Some(b'"');
                 }
                 if is_text {
@@ -264,12 +266,12 @@ impl<'a, 'l> Scanner<'a, 'l> {
                     at = self.cursor.at;
                 }
                 if bytes.joined(at, *b",\"") {
-                    at += 1;
+                    at = behind(at, 1);
                     continue;
                 }
                 at = behind_whitespace(bytes, at);
                 match bytes.get(at) {
-                    Some(b',') => at = behind_whitespace(bytes, at + 1),
+                    Some(b',') => at = behind_whitespace(bytes, behind(at, 1)),
                     Some(b'}') => break,
                     Some(_) | None => return Err(ScanError::Syntax),
                 }
@@ -368,9 +370,8 @@ impl<'a, 'l> Scanner<'a, 'l> {
 
     /// A reference stands here, in the resource that is being read.
     fn refers(&mut self, target: Text) -> u32 {
-        let text = self.cursor.decoded(target);
         let number = self.references.number(&self.cursor, target, || {
-            let parsed = Reference::parse(&text);
+            let parsed = Reference::parse(&self.cursor.decoded(target));
             Arc::new(self.labeller.local(parsed))
         });
         self.uses.push(Use { resource: self.current, at: target.span().start, reference: number });

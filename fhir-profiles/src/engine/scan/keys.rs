@@ -57,12 +57,13 @@ impl Keys {
             Read::Known(known) => {
                 let (word, bit) = known.place();
                 let [low, high] = &mut frame.usual;
-                let usual = if word == 0 { low } else { high };
-                if *usual & bit != 0 {
-                    return Err(ScanError::DuplicateMember);
+                let twin;
+                if word == 0 {
+                    (twin, *low) = (*low & bit != 0, *low | bit);
+                } else {
+                    (twin, *high) = (*high & bit != 0, *high | bit);
                 }
-                *usual |= bit;
-                Ok(known.name())
+                if twin { Err(ScanError::DuplicateMember) } else { Ok(known.name()) }
             }
             Read::Other(hash) => self.add_unusual(frame, document, name, hash).map(|()| Name::Other),
         }

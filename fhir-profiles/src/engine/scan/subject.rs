@@ -75,7 +75,7 @@ impl Scanner<'_, '_> {
         if let [Some(step), None, None] = steps
             && !step.escaped()
         {
-            return self.cursor.slice(step.span()) == path;
+            return step.len() == path.len() && self.cursor.slice(step.span()) == path;
         }
         let mut rest = Some(path);
         for step in steps.iter().flatten() {
