@@ -124,12 +124,25 @@ impl SystemCodes {
 const SIEVE_WORDS: usize = 256;
 
 fn sieve_bit(code: &str) -> (usize, u32) {
-    let hash = code.bytes().filter(u8::is_ascii_alphanumeric).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte.to_ascii_uppercase())).wrapping_mul(0x100_0000_01b3)
+    let hash = code.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| match UPPER.get(usize::from(byte)) {
+        Some(0) | None => hash,
+        Some(upper) => (hash ^ u64::from(*upper)).wrapping_mul(0x100_0000_01b3),
     });
     let slot = (hash >> 20) % (SIEVE_WORDS as u64 * 64);
     ((slot / 64) as usize, (slot % 64) as u32)
 }
+
+/// By byte: a letter or digit in upper case; zero for anything else.
+static UPPER: [u8; 256] = {
+    let (mut upper, mut byte) = ([0; 256], 0);
+    while byte < 256 {
+        if (byte as u8).is_ascii_alphanumeric() {
+            upper[byte] = (byte as u8).to_ascii_uppercase();
+        }
+        byte += 1;
+    }
+    upper
+};
 
 impl Default for Labeller {
     fn default() -> Self {
@@ -197,12 +210,16 @@ impl Labeller {
     /// Reads one label coding; no labels where it protects nothing. `None`: no table and no mapping knows it; the caller
     /// treats it as [`Label::UNKNOWN`].
     pub fn label(&self, system: &str, code: &str) -> Option<LabelSet> {
-        if let Some(mapped) = self.map.get(&(Box::from(system), Box::from(code))) {
-            return Some(*mapped);
+        if let Some(mapped) = self.mapped(system, code) {
+            return Some(mapped);
         }
         let system = self.named(system);
         let system = label::canonical_system(system).unwrap_or(system);
         LabelSet::from_coding(system, code)
+    }
+
+    fn mapped(&self, system: &str, code: &str) -> Option<LabelSet> {
+        if self.map.is_empty() { None } else { self.map.get(&(Box::from(system), Box::from(code))).copied() }
     }
 
     fn named<'s>(&'s self, system: &'s str) -> &'s str {

@@ -27,14 +27,14 @@ impl Reference {
             return Self::Urn(text.into());
         }
         let absolute = text.starts_with("http://") || text.starts_with("https://");
-        let (record, version) = match text.rsplit_once("/_history/") {
-            Some((record, version)) if !version.contains('/') => match version.parse::<LogicalId>() {
-                Ok(version) => (record, Some(version)),
-                Err(_) => return Self::Opaque,
-            },
-            Some(_) | None => (text, None),
-        };
-        let Some((before, id)) = record.rsplit_once('/') else { return Self::Opaque };
+        let Some((mut before, mut id)) = text.rsplit_once('/') else { return Self::Opaque };
+        let mut version = None;
+        if let Some(record) = before.strip_suffix("/_history") {
+            let (Ok(named), Some((kind, of))) = (id.parse::<LogicalId>(), record.rsplit_once('/')) else {
+                return Self::Opaque;
+            };
+            (before, id, version) = (kind, of, Some(named));
+        }
         let (base, kind) = match before.rsplit_once('/') {
             None if !absolute => (None, before),
             Some((base, kind)) if absolute && base.split('/').count() >= 3 => (Some(base), kind),

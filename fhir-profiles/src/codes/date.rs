@@ -30,20 +30,17 @@ impl Dates {
     /// The days that a FHIR date, dateTime or instant covers: `2021` is the whole year. `None` if it is none of them.
     pub fn covered_by(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
-        let number = |range: core::ops::Range<usize>| {
-            let digit = |byte: u8| if byte.is_ascii_digit() { Some(u32::from(byte - b'0')) } else { None };
-            bytes.get(range)?.iter().try_fold(0, |number, byte| Some(number * 10 + digit(*byte)?))
-        };
+        if let [y, e, a, r, b'-', m, o, b'-', d, n, ..] = bytes {
+            let day = Date::new(digits(&[*y, *e, *a, *r])?, digits(&[*m, *o])?, digits(&[*d, *n])?);
+            return Some(Self::new(day, day));
+        }
+        let number = |range: core::ops::Range<usize>| digits(bytes.get(range)?);
         let year = number(0..4)?;
-        match (bytes.len(), bytes.get(4), bytes.get(7)) {
-            (4, _, _) => Some(Self::new(Date::new(year, 1, 1), Date::new(year, 12, 31))),
-            (7, Some(b'-'), _) => {
+        match (bytes.len(), bytes.get(4)) {
+            (4, _) => Some(Self::new(Date::new(year, 1, 1), Date::new(year, 12, 31))),
+            (7, Some(b'-')) => {
                 let month = number(5..7)?;
                 Some(Self::new(Date::new(year, month, 1), Date::new(year, month, 31)))
-            }
-            (10.., Some(b'-'), Some(b'-')) => {
-                let day = Date::new(year, number(5..7)?, number(8..10)?);
-                Some(Self::new(day, day))
             }
             _ => None,
         }
@@ -58,6 +55,13 @@ impl Dates {
     pub fn joined(self, other: Self) -> Self {
         Self { from: self.from.min(other.from), to: self.to.max(other.to) }
     }
+}
+
+/// A number of few digits and nothing else.
+#[inline]
+fn digits(bytes: &[u8]) -> Option<u32> {
+    let digit = |byte: u8| if byte.is_ascii_digit() { Some(u32::from(byte - b'0')) } else { None };
+    bytes.iter().try_fold(0, |number, byte| Some(number * 10 + digit(*byte)?))
 }
 
 #[cfg(test)]

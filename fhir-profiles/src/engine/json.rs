@@ -145,34 +145,27 @@ impl<'a> Cursor<'a> {
     }
 
     fn number(&mut self) -> Result<(), ScanError> {
-        if self.peek() == Some(b'-') {
-            self.at += 1;
+        let (bytes, mut at) = (self.bytes, self.at);
+        if bytes.get(at) == Some(b'-') {
+            at = behind(at, 1);
         }
-        match self.peek() {
-            Some(b'0') => self.at += 1,
-            Some(b'1'..=b'9') => self.digits()?,
+        at = match bytes.get(at) {
+            Some(b'0') => behind(at, 1),
+            Some(b'1'..=b'9') => digits(bytes, at)?,
             Some(_) | None => return Err(ScanError::Syntax),
+        };
+        if bytes.get(at) == Some(b'.') {
+            at = digits(bytes, behind(at, 1))?;
         }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if let Some(b'e' | b'E') = self.peek() {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.peek() {
-                self.at += 1;
+        if let Some(b'e' | b'E') = bytes.get(at) {
+            at = behind(at, 1);
+            if let Some(b'+' | b'-') = bytes.get(at) {
+                at = behind(at, 1);
             }
-            self.digits()?;
+            at = digits(bytes, at)?;
         }
+        self.at = at;
         Ok(())
-    }
-
-    fn digits(&mut self) -> Result<(), ScanError> {
-        let start = self.at;
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
-        }
-        if self.at == start { Err(ScanError::Syntax) } else { Ok(()) }
     }
 
     /// The text of a span; empty for a span that is none.
@@ -184,6 +177,16 @@ impl<'a> Cursor<'a> {
     pub(super) fn decoded(&self, text: Text) -> Cow<'a, str> {
         decoded(self.text, text)
     }
+}
+
+/// Where the digits end that start here, at least one.
+#[inline(always)]
+fn digits(bytes: Bytes<'_>, start: usize) -> Result<usize, ScanError> {
+    let mut at = start;
+    while let Some(b'0'..=b'9') = bytes.get(at) {
+        at = behind(at, 1);
+    }
+    if at == start { Err(ScanError::Syntax) } else { Ok(at) }
 }
 
 /// The position so many bytes further on. Positions are at most a few beyond the end of a document of less than 2 GiB:

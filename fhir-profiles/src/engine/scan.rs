@@ -145,9 +145,9 @@ impl<'a, 'l> Scanner<'a, 'l> {
             labelled: Vec::new(),
             own_urls: Vec::new(),
             current: 0,
-            path: Vec::new(),
+            path: Vec::with_capacity(16),
             path_base: 0,
-            subjects: Vec::new(),
+            subjects: Vec::with_capacity(8),
             dated: Vec::new(),
             security_labels: Vec::new(),
             in_security_label: false,
@@ -195,10 +195,13 @@ impl<'a, 'l> Scanner<'a, 'l> {
             loop {
                 self.cursor.at = at;
                 self.item = item;
-                if objects_only && self.cursor.kind()? != Kind::Object {
+                if bytes.get(at) == Some(b'{') && role != Role::Contained {
+                    self.object(role, &mut Members::at(item))?;
+                } else if objects_only && self.cursor.kind()? != Kind::Object {
                     return Err(ScanError::Shape);
+                } else {
+                    self.value(role)?;
                 }
-                self.value(role)?;
                 item += 1;
                 at = behind_whitespace(bytes, self.cursor.at);
                 match bytes.get(at) {

@@ -47,11 +47,14 @@ impl Scanner<'_, '_> {
         };
         self.last_subjects = Some((kind, paths));
         for candidate in self.subjects.get(from..).unwrap_or_default() {
-            if !paths.iter().any(|path| self.leads_along(path, &candidate.steps)) {
+            if !self.names_subject(paths, &candidate.steps) {
                 continue;
             }
             let named = candidate.reference.and_then(|number| self.references.unique.get(index(number)));
             let patient = named.map_or_else(|| Arc::new(Reference::Opaque), Arc::clone);
+            if patients.iter().any(|known| Arc::ptr_eq(known, &patient)) {
+                continue;
+            }
             let relevant = match &*patient {
                 Reference::Relative { instance, .. } | Reference::Absolute { instance, .. } => {
                     instance.kind == ResourceType::PATIENT
@@ -70,13 +73,20 @@ impl Scanner<'_, '_> {
         patients
     }
 
+    /// Is one of these dotted paths made of these member names?
+    #[inline(always)]
+    fn names_subject(&self, paths: &[&str], steps: &[Option<Text>; STEPS]) -> bool {
+        // Most subjects stand at the top of their resource, under a name as it is.
+        match steps {
+            [Some(step), None, None] if !step.escaped() => {
+                paths.iter().any(|path| step.len() == path.len() && self.cursor.slice(step.span()) == *path)
+            }
+            _ => paths.iter().any(|path| self.leads_along(path, steps)),
+        }
+    }
+
     /// Is this dotted path made of these member names?
     fn leads_along(&self, path: &str, steps: &[Option<Text>; STEPS]) -> bool {
-        if let [Some(step), None, None] = steps
-            && !step.escaped()
-        {
-            return step.len() == path.len() && self.cursor.slice(step.span()) == path;
-        }
         let mut rest = Some(path);
         for step in steps.iter().flatten() {
             let name = self.cursor.decoded(*step);
