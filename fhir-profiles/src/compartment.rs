@@ -8,7 +8,10 @@
 //!
 //! Facts: hl7.org/fhir/R4/compartmentdefinition-patient.html, as corrected against HL7's own R4 model.
 
+use std::sync::LazyLock;
+
 use crate::ids::{LogicalId, ResourceType};
+use crate::known::Known;
 use crate::reference::Reference;
 
 /// What a parameter of the compartment says about the patient.
@@ -117,9 +120,10 @@ static MEMBERS: &[Member] = &[
 ];
 
 fn member(kind: ResourceType) -> Option<&'static Member> {
-    let at = MEMBERS.binary_search_by(|member| member.kind.cmp(kind.as_str())).ok()?;
-    MEMBERS.get(at)
+    MEMBERS.get(KNOWN_MEMBERS.find(kind.as_str())?)
 }
+
+static KNOWN_MEMBERS: LazyLock<Known> = LazyLock::new(|| Known::of(MEMBERS.iter().map(|member| member.kind)));
 
 /// The element paths whose references name the patients that a resource is about; dotted JSON names.
 ///

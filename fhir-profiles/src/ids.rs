@@ -2,6 +2,9 @@
 
 use core::fmt;
 use core::str::FromStr;
+use std::sync::LazyLock;
+
+use crate::known::Known;
 
 /// A FHIR R4 (4.0.1) resource type, by its exact name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,10 +39,8 @@ impl ResourceType {
 impl FromStr for ResourceType {
     type Err = UnknownResourceType;
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        match RESOURCE_TYPES.binary_search(&s) {
-            Ok(at) => RESOURCE_TYPES.get(at).map(|name| Self(name)).ok_or(UnknownResourceType(())),
-            Err(_) => Err(UnknownResourceType(())),
-        }
+        let named = KNOWN_TYPES.find(s).and_then(|at| RESOURCE_TYPES.get(at));
+        named.map(|name| Self(name)).ok_or(UnknownResourceType(()))
     }
 }
 
@@ -127,6 +128,8 @@ impl InstanceId {
         format!("{}/{}", self.kind, self.id.as_str())
     }
 }
+
+static KNOWN_TYPES: LazyLock<Known> = LazyLock::new(|| Known::of(RESOURCE_TYPES.iter().copied()));
 
 const RESOURCE_TYPES: &[&str] = &[
     "Account",

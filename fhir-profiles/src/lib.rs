@@ -11,6 +11,7 @@ pub mod engine;
 pub mod ids;
 pub mod interaction;
 pub mod json;
+mod known;
 pub mod label;
 pub mod labeller;
 pub mod operation;

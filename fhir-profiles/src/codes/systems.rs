@@ -1,10 +1,17 @@
 //! The names under which the code systems of the lists travel.
 
+use std::sync::LazyLock;
+
+use crate::known::Known;
+
 /// The name that lists use for a code system, for every name that is known of it; `None` for a system of no list.
 ///
 /// Ground: R4 terminologies-systems.html and its OIDs; CMS Blue Button 2.0 and BFD for the CMS URIs; THO for HCPCS.
 pub fn canonical_system(name: &str) -> Option<&'static str> {
     let name = name.trim().trim_end_matches('/');
+    if let Some((_, canonical)) = KNOWN_ALIASES.find(name).and_then(|at| ALIASES.get(at)) {
+        return Some(canonical);
+    }
     ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name)).map(|(_, canonical)| *canonical)
 }
 
@@ -17,6 +24,8 @@ pub(super) const MS_DRG: &str = "https://www.cms.gov/Medicare/Medicare-Fee-for-S
 pub(super) const RXNORM: &str = "http://www.nlm.nih.gov/research/umls/rxnorm";
 pub(super) const LOINC: &str = "http://loinc.org";
 pub(super) const SNOMED: &str = "http://snomed.info/sct";
+
+static KNOWN_ALIASES: LazyLock<Known> = LazyLock::new(|| Known::of(ALIASES.iter().map(|(alias, _)| *alias)));
 
 /// Every alias, and every canonical name as an alias of itself.
 pub(crate) const ALIASES: &[(&str, &str)] = &[

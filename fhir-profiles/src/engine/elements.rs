@@ -5,6 +5,7 @@ mod table;
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
+use crate::known::Known;
 use table::ELEMENTS;
 
 /// Where an element stands: its type, and the path below it.
@@ -85,15 +86,16 @@ struct Word {
 
 /// What the table says of a type.
 struct Words {
-    /// Sorted by path.
     exact: Vec<Word>,
+    /// The paths of those.
+    paths: Known,
     choices: Vec<Word>,
 }
 
 impl Words {
     /// What speaks of this path.
     fn of(&self, path: &str) -> Option<&Word> {
-        let exact = self.exact.binary_search_by_key(&path, |word| word.path).ok().and_then(|at| self.exact.get(at));
+        let exact = self.paths.find(path).and_then(|at| self.exact.get(at));
         exact.or_else(|| self.choices.iter().find(|word| word.names(path)))
     }
 }
@@ -107,18 +109,18 @@ static LINES: LazyLock<Vec<(&str, Words)>> = LazyLock::new(|| {
         Word { path: path.unwrap_or(stem), choice: path.is_some(), marks }
     };
     let words = |line: &'static str| {
-        let (choices, mut exact): (Vec<_>, Vec<_>) =
+        let (choices, exact): (Vec<_>, Vec<_>) =
             line.split_ascii_whitespace().map(read).partition(|word: &Word| word.choice);
-        exact.sort_by_key(|word| word.path);
-        Words { exact, choices }
+        Words { paths: Known::of(exact.iter().map(|word| word.path)), exact, choices }
     };
     ELEMENTS.iter().map(|(kind, line)| (*kind, words(line))).collect()
 });
 
 fn words(kind: &str) -> Option<&'static Words> {
-    let line = LINES.binary_search_by_key(&kind, |(kind, _)| *kind).ok().and_then(|at| LINES.get(at));
-    line.map(|(_, words)| words)
+    TYPES.find(kind).and_then(|at| LINES.get(at)).map(|(_, words)| words)
 }
+
+static TYPES: LazyLock<Known> = LazyLock::new(|| Known::of(ELEMENTS.iter().map(|(kind, _)| *kind)));
 
 impl Word {
     /// Does it, a choice, speak of this path?
@@ -145,7 +147,7 @@ mod tests {
     #[test]
     fn an_element_is_itself_before_it_is_a_choice_of_a_type() {
         for (kind, words) in LINES.iter() {
-            assert!(words.exact.is_sorted_by(|a, b| a.path < b.path), "{kind}");
+            assert!(words.exact.iter().zip(0..).all(|(word, at)| words.paths.find(word.path) == Some(at)), "{kind}");
         }
         let (at, _) = ElementPath::of("ResearchElementDefinition").step("characteristic");
         assert_eq!(at.step("participantEffectiveTimeFromStart").0.kind(), "Duration");

@@ -252,7 +252,7 @@ impl<'a, 'l> Scanner<'a, 'l> {
                 if bytes.joined(end, *b":\"") {
                     (at, is_text) = (behind(end, 1), true);
                 } else {
-                    at = behind_whitespace(bytes, end);
+                    at = if bytes.get(end) == Some(b':') { end } else { behind_whitespace(bytes, end) };
                     if bytes.get(at) != Some(b':') {
                         return Err(ScanError::Syntax);
                     }
@@ -272,10 +272,12 @@ impl<'a, 'l> Scanner<'a, 'l> {
                     at = behind(at, 1);
                     continue;
                 }
-                at = behind_whitespace(bytes, at);
+                if bytes.get(at) != Some(b'}') {
+                    at = behind_whitespace(bytes, at);
+                }
                 match bytes.get(at) {
-                    Some(b',') => at = behind_whitespace(bytes, behind(at, 1)),
                     Some(b'}') => break,
+                    Some(b',') => at = behind_whitespace(bytes, behind(at, 1)),
                     Some(_) | None => return Err(ScanError::Syntax),
                 }
             }

@@ -76,16 +76,17 @@ impl<'a> Bytes<'a> {
 #[inline(always)]
 pub(super) fn first_hit(chunk: &[u8; WIDTH]) -> Option<usize> {
     use core::arch::x86_64::{
-        _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
+        _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8, _mm_xor_si128,
     };
     // SAFETY: the load is unaligned and of the sixteen bytes that the reference holds; the rest is arithmetic of a
     // feature that is part of the target.
     let hits = unsafe {
         let bytes = _mm_loadu_si128(chunk.as_ptr().cast());
-        let quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x22));
         let backslash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x5c));
-        let control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
-        _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, backslash), control))
+        // With its second bit turned, a quote is 0x20, a control character stays below, and nothing else comes there.
+        let turned = _mm_xor_si128(bytes, _mm_set1_epi8(2));
+        let quote_or_control = _mm_cmpeq_epi8(_mm_min_epu8(turned, _mm_set1_epi8(0x20)), turned);
+        _mm_movemask_epi8(_mm_or_si128(backslash, quote_or_control))
     };
     (hits != 0).then(|| hits.trailing_zeros() as usize)
 }
