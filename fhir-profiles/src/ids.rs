@@ -91,6 +91,7 @@ impl FromStr for LogicalId {
 }
 
 /// By byte: may it stand in an id?
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 static LEGAL: [bool; 256] = {
     let (mut legal, mut byte) = ([false; 256], 0);
     while byte < 256 {

@@ -133,6 +133,7 @@ fn sieve_bit(code: &str) -> (usize, u32) {
 }
 
 /// By byte: a letter or digit in upper case; zero for anything else.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 static UPPER: [u8; 256] = {
     let (mut upper, mut byte) = ([0; 256], 0);
     while byte < 256 {

@@ -216,11 +216,12 @@ impl<'a> Document<'a> {
     pub(super) fn held_by(&self, resource: u32) -> Vec<(Span, u32)> {
         let span = self.sites.get(index(resource)).map(|site| site.span).unwrap_or_default();
         let after = self.resources.iter().zip(&self.sites).zip(0u32..).skip(index(resource) + 1);
-        after
-            .take_while(|((_, site), _)| site.span.start < span.end)
-            .filter(|((facts, _), _)| facts.parent == Some(resource))
-            .map(|((_, site), at)| (site.span, at))
-            .collect()
+        let within = after.take_while(|((_, site), _)| site.span.start < span.end);
+        let mut held = Vec::with_capacity(if resource == 0 { self.resources.len() } else { 0 });
+        held.extend(
+            within.filter(|((facts, _), _)| facts.parent == Some(resource)).map(|((_, site), at)| (site.span, at)),
+        );
+        held
     }
 
     pub(super) fn uses_of(&self, resource: u32) -> &[Use] {

@@ -4,21 +4,22 @@
 //! something it cannot do without goes with it, and so on up to the resource: a required element, a modifier, all of
 //! its members. In the marked style a required element or a modifier stays, emptied and masked.
 
+mod aftermath;
+mod items;
+mod points;
+mod removal;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::options::{Level, RedactOptions, Style};
+use super::options::{RedactOptions, Style};
 use super::plan::{Cause, Plan};
 use super::{Redaction, envelope, patch};
 use crate::engine::elements::ElementPath;
 use crate::engine::facts::{Place, ResourceFacts, Verdict};
-use crate::engine::json::{Kind, Span, index};
+use crate::engine::json::{Kind, index};
 use crate::engine::tree::{Node, Tree};
 use crate::ids::ResourceType;
-
-/// The value of an element that was withheld and had to stay.
-pub(super) const MASK: &str =
-    r#"{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}"#;
 
 /// Members up to which a list of them is searched one by one.
 const FEW: usize = 32;
@@ -30,56 +31,13 @@ pub(super) fn plan(redaction: &Redaction<'_, '_>, resource: u32) -> Result<Plan,
         return Ok(Plan::default());
     }
     let held = redaction.document.held_by(resource);
-    let points = points(redaction, resource, &held);
-    let closed = untouched_entries(redaction, &held, &points);
+    let points = points::of(redaction, resource, &held);
+    let closed = points::untouched_entries(redaction, &held, &points);
     let tree = Tree::but(redaction.document, resource, held, &closed);
     let mut surgery = Surgery { redaction, tree, resource, facts, points, plan: Plan::default() };
     let root = surgery.tree.root();
     surgery.object(root)?;
     Ok(surgery.plan)
-}
-
-/// Where in a resource something may have to be done; sorted. Everything else is as it was, and is not looked at.
-fn points(redaction: &Redaction<'_, '_>, resource: u32, held: &[(Span, u32)]) -> Vec<u32> {
-    let document = redaction.document;
-    let span = document.sites.get(index(resource)).map(|site| site.span).unwrap_or_default();
-    let within = |starts: &[u32]| {
-        let from = starts.partition_point(|start| *start < span.start);
-        let to = starts.partition_point(|start| *start < span.end);
-        starts.get(from..to).unwrap_or_default().to_vec()
-    };
-    let mut points = Vec::new();
-    let labelled_from = document.labelled.partition_point(|(start, _)| *start < span.start);
-    let labelled = document.labelled.iter().skip(labelled_from).map(|(start, _)| *start);
-    points.extend(labelled.take_while(|start| *start < span.end));
-    let uses = document.uses_of(resource).iter();
-    points.extend(
-        uses.filter(|used| redaction.why_reference_goes(resource, used.reference).is_some()).map(|used| used.at),
-    );
-    if redaction.options.public_base.is_some() {
-        points.extend(within(&document.own_urls));
-    }
-    points.extend(held.iter().filter(|(_, held)| redaction.is_withheld(*held)).map(|(span, _)| span.start));
-    points.sort_unstable();
-    points
-}
-
-/// The entries of a Bundle in which nothing has to be done: the shape of what stands in them does not matter. The first
-/// one is not among them: a document or message is asked what it begins with.
-fn untouched_entries(redaction: &Redaction<'_, '_>, held: &[(Span, u32)], points: &[u32]) -> Vec<Span> {
-    let sites = &redaction.document.sites;
-    let entries = held.iter().filter_map(|(_, held)| sites.get(index(*held))?.entry).skip(1);
-    let mut ahead = points;
-    entries
-        .filter(|entry| {
-            while let Some((point, rest)) = ahead.split_first()
-                && *point < entry.start
-            {
-                ahead = rest;
-            }
-            ahead.first().is_none_or(|point| *point >= entry.end)
-        })
-        .collect()
 }
 
 pub(super) struct Surgery<'s, 'r, 'a> {
@@ -172,7 +130,7 @@ impl<'r, 'a> Surgery<'_, 'r, 'a> {
     }
 
     fn fields_of(&self, node: Node) -> Vec<Field<'a>> {
-        let mut fields: Vec<Field<'a>> = Vec::new();
+        let mut fields: Vec<Field<'a>> = Vec::with_capacity(FEW / 2);
         let mut places: BTreeMap<Cow<'a, str>, usize> = BTreeMap::new();
         for child in self.tree.children(node) {
             let (base, is_sibling) = base_of(self.tree.name(child));
@@ -269,95 +227,6 @@ impl<'r, 'a> Surgery<'_, 'r, 'a> {
         }
     }
 
-    fn array(&mut self, object: Node, field: &mut Field<'_>, list: Node) -> Option<Cause> {
-        if self.is_untouched(list) && field.sibling.is_none_or(|sibling| self.is_untouched(sibling)) {
-            return None;
-        }
-        let items: Vec<Node> = if field.value.is_some() { self.tree.items(list) } else { Vec::new() };
-        let siblings = field.sibling.map(|sibling| self.tree.items(sibling)).unwrap_or_default();
-        let mut gone = Vec::new();
-        let mut emptied = Vec::new();
-        for position in 0..items.len().max(siblings.len()) {
-            let (item, sibling) = (items.get(position).copied(), siblings.get(position).copied());
-            match self.item_fate(item, sibling) {
-                ItemFate::Stays => {}
-                ItemFate::Goes(cause) => gone.push((item, sibling, cause)),
-                ItemFate::LosesSibling(cause) => emptied.extend(sibling.map(|sibling| (sibling, cause))),
-            }
-        }
-        if gone.is_empty() && emptied.is_empty() {
-            return None;
-        }
-        let all = !gone.is_empty() && gone.len() == items.len().max(siblings.len());
-        let (below, bond) = self.path_of(object).step(&field.name);
-        let stands_in = envelope::stands_in(self, &below);
-        if let Some((_, _, cause)) = gone.last()
-            && (all || bond.modifier)
-            && !stands_in
-        {
-            return Some(*cause);
-        }
-        for (item, sibling, cause) in &gone {
-            if let Some(node) = item.or(*sibling) {
-                self.record(node, *cause);
-            }
-        }
-        if stands_in {
-            for node in gone.iter().filter_map(|(item, _, _)| *item) {
-                self.plan.replace(self.tree.span(node), self.options().missing_entry);
-            }
-            return None;
-        }
-        let gone_items: Vec<Node> = gone.iter().filter_map(|(item, _, _)| *item).collect();
-        let gone_siblings: Vec<Node> = gone.iter().filter_map(|(_, sibling, _)| *sibling).collect();
-        if field.value.is_some() {
-            self.cut(list, &gone_items);
-        }
-        self.null_out(&emptied);
-        if let Some(sibling) = field.sibling
-            && !(gone_siblings.is_empty() && emptied.is_empty())
-        {
-            let left = |node: &Node| {
-                gone_siblings.binary_search(node).is_err() && !emptied.iter().any(|(gone, _)| gone == node)
-            };
-            field.sibling_gone = !siblings.iter().any(|node| left(node) && self.tree.kind(*node) != Kind::Null);
-            if !field.sibling_gone {
-                self.cut(sibling, &gone_siblings);
-            }
-        }
-        None
-    }
-
-    /// Siblings that lost all they had, while their values stay: `null` keeps the positions aligned.
-    fn null_out(&mut self, emptied: &[(Node, Cause)]) {
-        for (node, cause) in emptied {
-            self.record(*node, *cause);
-            self.plan.replace(self.tree.span(*node), "null");
-        }
-    }
-
-    fn item_fate(&mut self, item: Option<Node>, sibling: Option<Node>) -> ItemFate {
-        let kind = item.map(|item| self.tree.kind(item));
-        if let (Some(item), Some(Kind::Object)) = (item, kind)
-            && let Some(cause) = self.value(item)
-        {
-            return ItemFate::Goes(cause);
-        }
-        let Some(sibling) = sibling.filter(|sibling| self.tree.kind(*sibling) == Kind::Object) else {
-            return ItemFate::Stays;
-        };
-        if let Some(cause) = self.own_labels(sibling) {
-            return ItemFate::Goes(cause);
-        }
-        match (self.object(sibling), kind) {
-            (Ok(()), _) => ItemFate::Stays,
-            (Err(cause), None | Some(Kind::Null)) => ItemFate::Goes(cause),
-            (Err(cause), Some(Kind::Object | Kind::Array | Kind::String | Kind::Scalar)) => {
-                ItemFate::LosesSibling(cause)
-            }
-        }
-    }
-
     /// Why an element goes for labels of its own.
     fn own_labels(&self, node: Node) -> Option<Cause> {
         let start = self.tree.span(node).start;
@@ -379,158 +248,6 @@ impl<'r, 'a> Surgery<'_, 'r, 'a> {
             let used = uses.get(uses.binary_search_by_key(&inside, |used| used.at).ok()?)?;
             self.redaction.why_reference_goes(self.resource, used.reference)
         })
-    }
-
-    /// What an object does not survive, and what goes along, now that its members are settled.
-    fn aftermath(&mut self, node: Node, fields: &mut [Field<'_>]) -> Result<(), Cause> {
-        if self.plan.reduced || fields.iter().any(|field| field.gone.is_some()) {
-            self.bereave(node, fields)?;
-        }
-        if node == self.tree.root() {
-            envelope::settle(self, fields)?;
-            patch::root(self, fields);
-        }
-        Ok(())
-    }
-
-    /// Something went in this object: what else must?
-    fn bereave(&mut self, node: Node, fields: &mut [Field<'_>]) -> Result<(), Cause> {
-        let at = self.path_of(node);
-        let lost = fields.iter().find_map(|field| field.gone.filter(|cause| !cause.tidy));
-        let lost_one = |names: &[&str]| {
-            let named = fields.iter().find(|field| field.gone.is_some() && names.contains(&&*field.name));
-            named.and_then(|field| field.gone)
-        };
-        match (at.kind(), at.path()) {
-            ("Extension", "") => {
-                let value = fields.iter().find(|field| field.name.starts_with("value") || field.name == "extension");
-                if let Some(cause) = value.and_then(|field| field.gone) {
-                    return Err(cause);
-                }
-            }
-            ("Bundle", "entry") => lost_one(&["resource"]).map_or(Ok(()), Err)?,
-            ("Parameters", "parameter" | "parameter.part") => lost.map_or(Ok(()), Err)?,
-            ("Composition", "section") => self.section(fields)?,
-            ("Group", "") if fields.iter().any(|field| field.name == "member") && self.plan.reduced => {
-                self.drop_text(fields, "quantity");
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// A section that lost something loses its narrative, and goes when it has nothing left to show (cmp-1).
-    fn section(&mut self, fields: &mut [Field<'_>]) -> Result<(), Cause> {
-        if !self.plan.reduced {
-            return Ok(());
-        }
-        self.drop_text(fields, "text");
-        let shows = |field: &Field<'_>| field.gone.is_none() && matches!(&*field.name, "entry" | "section");
-        if fields.iter().any(shows) {
-            return Ok(());
-        }
-        fields.iter().find_map(|field| field.gone).map_or(Ok(()), Err)
-    }
-
-    /// Takes out a member that may repeat what went.
-    pub(super) fn drop_text(&mut self, fields: &mut [Field], name: &str) {
-        for field in fields.iter_mut().filter(|field| field.name == name && field.gone.is_none()) {
-            self.remove(field, Cause::text());
-        }
-    }
-
-    pub(super) fn remove(&mut self, field: &mut Field<'_>, cause: Cause) {
-        field.gone = Some(cause);
-        if let Some(node) = field.value.or(field.sibling) {
-            self.record(node, cause);
-        }
-    }
-
-    fn can_be_masked(&self, at: &ElementPath, field: &Field<'_>) -> bool {
-        // An extension without its value or url is none; a modifier extension without its content misleads; and a
-        // Provenance that names nothing is evidence of what was taken out.
-        !(at.kind() == "Extension"
-            || matches!(&*field.name, "modifierExtension" | "resourceType")
-            || at.is_type("Provenance") && field.name == "target"
-            || self.facts.kind == ResourceType::BUNDLE && at.kind() == "Bundle")
-    }
-
-    fn mask(&mut self, field: &mut Field<'_>, cause: Cause) {
-        let list = field.value.or(field.sibling).is_some_and(|node| self.tree.kind(node) == Kind::Array);
-        let objects = field.value.is_some_and(|value| match self.tree.kind(value) {
-            Kind::Object => true,
-            Kind::Array => self.tree.children(value).any(|item| self.tree.kind(item) == Kind::Object),
-            Kind::String | Kind::Scalar | Kind::Null => false,
-        });
-        let mask = if list { format!("[{MASK}]") } else { MASK.to_owned() };
-        if let Some(node) = field.value.or(field.sibling) {
-            self.record(node, cause.at(Level::Masked));
-        }
-        match (field.value, field.sibling) {
-            (Some(value), sibling) if objects => {
-                self.plan.replace(self.tree.span(value), mask);
-                field.sibling_gone = sibling.is_some();
-            }
-            (value, Some(sibling)) => {
-                self.plan.replace(self.tree.span(sibling), mask);
-                match value {
-                    Some(value) if list => self.plan.replace(self.tree.span(value), "[null]"),
-                    // The value goes, its sibling says why.
-                    Some(_) => field.value_gone = true,
-                    None => {}
-                }
-            }
-            (Some(_) | None, None) => field.gone = Some(cause),
-        }
-    }
-
-    /// Notes a removal, and the resources that stood in what went.
-    pub(super) fn record(&mut self, node: Node, cause: Cause) {
-        self.lose(node);
-        if !cause.tidy {
-            self.plan.reduced = true;
-            // A resource is listed once, where resources are.
-            if self.tree.resource(node).is_none() && cause.level != Level::Resource {
-                self.plan.removals.push((cause, self.tree.path(node)));
-            }
-        }
-    }
-
-    fn lose(&mut self, node: Node) {
-        self.plan.lost.extend(self.tree.held_in(node));
-    }
-
-    /// Cuts children (sorted) out of their container, with the commas that join them.
-    pub(super) fn cut(&mut self, container: Node, gone: &[Node]) {
-        if gone.is_empty() {
-            return;
-        }
-        let children: Vec<(Span, bool)> = self
-            .tree
-            .children(container)
-            .map(|child| (self.tree.whole(child), gone.binary_search(&child).is_ok()))
-            .collect();
-        let mut kept_before = false;
-        let mut previous_end = 0;
-        let mut head: Option<u32> = None;
-        for (span, goes) in &children {
-            match (goes, kept_before) {
-                (true, true) => self.plan.replace(Span { start: previous_end, end: span.end }, ""),
-                (true, false) => {
-                    head.get_or_insert(span.start);
-                }
-                (false, _) => {
-                    if let Some(start) = head.take() {
-                        self.plan.replace(Span { start, end: span.start }, "");
-                    }
-                    kept_before = true;
-                }
-            }
-            previous_end = span.end;
-        }
-        if let Some(start) = head {
-            self.plan.replace(Span { start, end: previous_end }, "");
-        }
     }
 
     pub(super) fn is_contained(&self) -> bool {
@@ -557,11 +274,4 @@ fn base_of(name: Cow<'_, str>) -> (Cow<'_, str>, bool) {
             None => (Cow::Owned(name), false),
         },
     }
-}
-
-enum ItemFate {
-    Stays,
-    Goes(Cause),
-    /// A primitive stays, its sibling has nothing left.
-    LosesSibling(Cause),
 }

@@ -27,7 +27,7 @@ pub(super) struct Interner<'a> {
 
 impl Default for Interner<'_> {
     fn default() -> Self {
-        Self { recent: [None; SLOTS], numbers: BTreeMap::new(), unique: Vec::new() }
+        Self { recent: [None; SLOTS], numbers: BTreeMap::new(), unique: Vec::with_capacity(16) }
     }
 }
 

@@ -11,7 +11,6 @@ use crate::engine::skip::{Bytes, WIDTH};
 const MANY: usize = 48;
 
 /// The unusual member names of all objects that are open.
-#[derive(Default)]
 pub(super) struct Keys {
     /// (hash, where the name starts): what it is, is read again in the rare case that it matters.
     names: Vec<(u32, u32)>,
@@ -24,6 +23,12 @@ pub(super) struct Frame {
     usual: [u64; 2],
     /// A bit for each hash of the others: no bit, no twin.
     seen: u64,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self { names: Vec::with_capacity(16) }
+    }
 }
 
 impl Keys {
