@@ -165,7 +165,6 @@ fn records() -> Vec<(ResourceFacts, ConsentOutcome)> {
         kind: "Observation".parse().unwrap(),
         id: Some("r1".parse().unwrap()),
         search_mode: None,
-        version: None,
         labels: [label].into_iter().collect::<LabelSet>(),
         provenance: Vec::new(),
         unknown_labels: 0,

@@ -116,7 +116,6 @@ fn facts(name: &str, patient: Option<&str>, labels: &[&str]) -> ResourceFacts {
         kind: kind(name),
         id: Some(id("r1")),
         search_mode: None,
-        version: None,
         labels: labels.iter().map(|code| label(code)).collect::<LabelSet>(),
         provenance: Vec::new(),
         unknown_labels: 0,
