@@ -43,7 +43,7 @@ use crate::generation::{Endpoint, Generation};
 use crate::identify::Presented;
 use crate::interpret::interpret;
 use crate::links::Position;
-use crate::listen::front::FrontRefusal;
+use crate::listen::front::{FrontRefusal, of_the_handshake};
 use crate::listen::{Answer, Application, Connection, Request};
 use crate::redact::{Account, Stage};
 use crate::refusal::{Refusal, base_headers};
@@ -74,6 +74,12 @@ impl Application for Gateway {
             Ok(behind) => behind,
             Err(untrue) => return self.turn_away(connection, Refusal::from(untrue)),
         };
+        // A trusted neighbour's handshake is its own, the request its client's.
+        if behind.is_none()
+            && let Err(refusal) = of_the_handshake(connection.server_name.as_deref(), request.authority.as_deref())
+        {
+            return self.turn_away(connection, Refusal::from(refusal));
+        }
         let connection = behind.as_ref().unwrap_or(connection);
         let called = generation.by_published_name(connection.listener, &mut request);
         let mut journey = Journey {

@@ -55,6 +55,7 @@ impl From<FrontRefusal> for Refusal {
     fn from(refusal: FrontRefusal) -> Self {
         Self::from(match refusal {
             FrontRefusal::Malformed | FrontRefusal::Disconnected | FrontRefusal::TooSlow => Reason::MalformedRequest,
+            FrontRefusal::Misdirected => Reason::MisdirectedRequest,
             FrontRefusal::MethodNotAllowed => Reason::MethodNotAllowed,
             FrontRefusal::HeaderTooLarge | FrontRefusal::BodyTooLarge => Reason::RequestTooLarge,
         })
@@ -79,6 +80,7 @@ fn visible(reason: Reason) -> Reason {
 pub fn status(reason: Reason) -> StatusCode {
     match visible(reason) {
         Reason::MalformedRequest | Reason::UnknownParameter | Reason::UnsupportedParameter => StatusCode::BAD_REQUEST,
+        Reason::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
         Reason::NoCredentials | Reason::InvalidToken | Reason::StrongerAuthenticationNeeded => StatusCode::UNAUTHORIZED,
         Reason::ParameterNotAllowed
         | Reason::UnsupportedInteraction
@@ -122,7 +124,7 @@ pub fn status(reason: Reason) -> StatusCode {
 /// The R4 `issue-type` code of a reason.
 fn issue_code(reason: Reason) -> &'static str {
     match visible(reason) {
-        Reason::MalformedRequest | Reason::UnknownParameter => "invalid",
+        Reason::MalformedRequest | Reason::MisdirectedRequest | Reason::UnknownParameter => "invalid",
         Reason::UnsupportedParameter
         | Reason::UnsupportedInteraction
         | Reason::UnknownInteraction

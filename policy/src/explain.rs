@@ -219,6 +219,7 @@ const fn in_words(reason: Reason) -> &'static str {
         Reason::PolicyError => "A policy could not be evaluated; that always denies, and is a defect to be fixed.",
         Reason::ParameterNotAllowed => "A search parameter reads records that may be hidden from this caller.",
         Reason::RiskTerminated => "The caller's behaviour was rated high risk.",
+        Reason::MisdirectedRequest => "The TLS handshake named another host than the request did.",
         Reason::MalformedRequest
         | Reason::UnknownParameter
         | Reason::UnsupportedParameter

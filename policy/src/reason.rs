@@ -5,6 +5,7 @@
 pub enum Reason {
     // from the request and the connection
     MalformedRequest,
+    MisdirectedRequest,
     UnknownParameter,
     UnsupportedParameter,
     ParameterNotAllowed,
@@ -58,6 +59,7 @@ pub enum Reason {
 impl Reason {
     pub const ALL: &'static [Self] = &[
         Self::MalformedRequest,
+        Self::MisdirectedRequest,
         Self::UnknownParameter,
         Self::UnsupportedParameter,
         Self::ParameterNotAllowed,
@@ -111,6 +113,7 @@ impl Reason {
     pub const fn code(self) -> &'static str {
         match self {
             Self::MalformedRequest => "malformed-request",
+            Self::MisdirectedRequest => "misdirected-request",
             Self::UnknownParameter => "unknown-parameter",
             Self::UnsupportedParameter => "unsupported-parameter",
             Self::ParameterNotAllowed => "parameter-not-allowed",

@@ -385,7 +385,11 @@ pub fn exception(reason: Reason) -> Option<&'static str> {
     // Health IT performance: 171.205(b) allows action against an app that harms the performance of the health IT.
     const PERFORMANCE: Option<&str> = Some("45 CFR 171.205");
     match reason {
-        Reason::MalformedRequest | Reason::NotFound | Reason::VersionConflict | Reason::PreconditionRequired => None,
+        Reason::MalformedRequest
+        | Reason::MisdirectedRequest
+        | Reason::NotFound
+        | Reason::VersionConflict
+        | Reason::PreconditionRequired => None,
         Reason::LabelWithheld
         | Reason::ConsentDenies
         | Reason::OutsideCompartment

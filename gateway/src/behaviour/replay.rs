@@ -68,6 +68,7 @@ fn speaks_of_the_caller(reason: Reason) -> bool {
         | Reason::VersionConflict
         | Reason::PreconditionRequired => false,
         Reason::MalformedRequest
+        | Reason::MisdirectedRequest
         | Reason::UnknownParameter
         | Reason::UnsupportedParameter
         | Reason::ParameterNotAllowed

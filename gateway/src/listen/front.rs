@@ -13,6 +13,8 @@ use super::connection::served_version;
 pub enum FrontRefusal {
     /// Not one clear HTTP request.
     Malformed,
+    /// It names another host than the TLS handshake did.
+    Misdirected,
     /// A method that FHIR does not use (`TRACE`, `CONNECT`, …).
     MethodNotAllowed,
     HeaderTooLarge,
@@ -50,6 +52,19 @@ pub fn inspect(head: &RequestHeader, raw: Option<&[u8]>, max_header_bytes: usize
         return Err(FrontRefusal::Malformed);
     }
     inspect_target(head.raw_path())
+}
+
+/// Refuses a request for another host than the TLS handshake named (RFC 6066 section 3; RFC 9110 section 7.4): whoever judged the
+/// connection by its name has judged another. A handshake that names none, as one with an address does, says nothing here.
+///
+/// # Errors
+/// When both name a host and the names differ; ports, case and a final dot count for nothing.
+pub fn of_the_handshake(server_name: Option<&str>, authority: Option<&str>) -> Result<(), FrontRefusal> {
+    let (Some(named), Some(asked)) = (server_name, authority) else { return Ok(()) };
+    let port = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    let host = asked.rsplit_once(':').filter(|(_, digits)| port(digits)).map_or(asked, |(host, _)| host);
+    let bare = |name: &str| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    if bare(named) == bare(host) { Ok(()) } else { Err(FrontRefusal::Misdirected) }
 }
 
 /// `Content-Length`, where there is one.
@@ -215,6 +230,31 @@ mod tests {
             inspect_target(b"/fhir/Patient?name=a%20b"),
             Ok(Target { path: "/fhir/Patient".into(), query: Some("name=a%20b".into()) })
         );
+    }
+
+    #[test]
+    fn a_request_is_for_the_host_that_the_handshake_named() {
+        for (named, asked) in [
+            (Some("fhir.example"), Some("fhir.example")),
+            (Some("fhir.example"), Some("FHIR.example:8443")),
+            (Some("fhir.example"), Some("fhir.example.")),
+            (None, Some("fhir.example")),
+            (None, Some("[::1]:8443")),
+            (Some("fhir.example"), None),
+        ] {
+            assert_eq!(of_the_handshake(named, asked), Ok(()), "{named:?} {asked:?}");
+        }
+        for asked in [
+            "other.example",
+            "fhir.example.evil",
+            "",
+            "127.0.0.1:8443",
+            "[::1]",
+            "fhir.example:8443:1",
+            "fhir.example:x",
+        ] {
+            assert_eq!(of_the_handshake(Some("fhir.example"), Some(asked)), Err(FrontRefusal::Misdirected), "{asked}");
+        }
     }
 
     #[test]

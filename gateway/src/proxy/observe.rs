@@ -62,6 +62,7 @@ const fn observable(reason: Reason) -> bool {
         | Reason::StrongerAuthenticationNeeded
         | Reason::ConsentSourceUnavailable => true,
         Reason::MalformedRequest
+        | Reason::MisdirectedRequest
         | Reason::UnknownParameter
         | Reason::UnsupportedParameter
         | Reason::UnsupportedInteraction
