@@ -24,7 +24,7 @@ use tokio::time::timeout;
 pub use handover::{NotOffered, NotTaken};
 pub use service::ListenerService;
 pub(crate) use start::chain;
-pub use start::{Start, StartError, prepare, prepare_as};
+pub use start::{Start, StartError, Variables, prepare, prepare_as, prepare_in};
 
 use crate::audit::delivery::Delivery;
 use crate::generation::Generation;

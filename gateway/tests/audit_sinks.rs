@@ -229,6 +229,38 @@ impl Sink for TakesAndFails {
     }
 }
 
+/// Answers in time only when it is told little, and keeps what it took.
+#[derive(Debug, Default)]
+struct Slow(Arc<Mutex<Vec<u64>>>);
+
+#[async_trait]
+impl Sink for Slow {
+    async fn deliver(&self, entries: &[fhirwall::audit::read::Entry]) -> Result<(), SinkError> {
+        if entries.len() > 20 {
+            return Err(SinkError::Unreachable(FetchError::Timeout));
+        }
+        self.0.lock().unwrap().extend(entries.iter().map(|entry| entry.seq));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_sink_too_slow_for_much_is_told_less_at_once_and_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(dir.path(), 300).await;
+    let took: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let delivery = Delivery::new("slow", Box::new(Slow(Arc::clone(&took))), Arc::clone(&log));
+    let mut failures = 0;
+    while delivery.behind() > 0 {
+        failures += u32::from(delivery.run().await.is_err());
+        assert!(failures < 200, "{} behind", delivery.behind());
+    }
+    let expected: Vec<u64> = (1..=log.durable_seq()).collect();
+    assert_eq!(*took.lock().unwrap(), expected);
+    assert!(failures > 0);
+    log.close().await;
+}
+
 #[tokio::test]
 async fn a_doubtful_delivery_is_repeated_whole() {
     let dir = tempfile::tempdir().unwrap();

@@ -52,6 +52,11 @@ impl Receiver {
         self.told.lock().unwrap().clone()
     }
 
+    /// How many requests it took.
+    pub(crate) fn count(&self) -> usize {
+        self.told.lock().unwrap().len()
+    }
+
     /// All bodies, one after the other.
     pub(crate) fn text(&self) -> String {
         self.told().iter().map(|told| told.body.as_str()).collect()

@@ -23,7 +23,7 @@ impl Stage {
 }
 
 /// A claim of a token.
-fn claim(token: &str, name: &str) -> Value {
+pub(crate) fn claim(token: &str, name: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
     let bytes = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, payload).unwrap();
     serde_json::from_slice::<Value>(&bytes).unwrap()[name].take()

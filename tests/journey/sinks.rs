@@ -26,7 +26,7 @@ async fn read(world: &World, below: &str) -> u16 {
 }
 
 /// The sequence numbers that OCSF lines carry.
-fn sequence(text: &str) -> Vec<u64> {
+pub(crate) fn sequence(text: &str) -> Vec<u64> {
     let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["metadata"]["sequence"].as_u64();
     text.lines().filter_map(line).collect()
 }

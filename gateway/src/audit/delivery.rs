@@ -68,7 +68,7 @@ impl Delivery {
     ///
     /// A record that the sink refuses for good, while it takes another, is parked: it stays in the log, that it was refused
     /// is recorded and counted, and the sink is told on. One that refuses all it is told is told again: it is the sink
-    /// that is wrong then.
+    /// that is wrong then. One that does not answer in time is told half as many next time, and takes at least one.
     ///
     /// # Errors
     /// When the sink did not take them: the cursor stays where it was.
@@ -85,6 +85,11 @@ impl Delivery {
                 self.one_by_one(&untold, error).await?;
                 self.move_to(last).map_err(SinkError::Io)?;
                 return Ok(untold.len());
+            }
+            Err(error) if error.is_slow() => {
+                let half = work.untold.len().div_ceil(2);
+                work.untold.truncate(half);
+                return Err(error);
             }
             delivered => delivered?,
         }

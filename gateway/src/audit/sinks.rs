@@ -52,6 +52,14 @@ impl SinkError {
             Self::Io(_) | Self::Unreachable(_) | Self::Url => false,
         }
     }
+
+    /// Did it not answer in time? Perhaps it was told too much at once.
+    pub(super) const fn is_slow(&self) -> bool {
+        match self {
+            Self::Unreachable(error) => matches!(error, FetchError::Timeout),
+            Self::Io(_) | Self::Refused(_) | Self::Url => false,
+        }
+    }
 }
 
 /// A file of OCSF events, one a line, for a shipper to take.

@@ -14,6 +14,9 @@ pub(crate) fn env(name: &str) -> Option<String> {
     let url = match name {
         "REDIS_URL" | "REDIS_URL_2" => "rediss://user:s3cret@redis.internal",
         "REDIS_URL_OPEN" => "rediss://redis.internal",
+        "REDIS_URL_HERE" => "redis://127.0.0.1:6379/0",
+        "REDIS_URL_HERE_6" => "redis://[::1]:6379/0",
+        "REDIS_URL_NAMED_SO" => "redis://127.0.0.1.evil.example:6379/0",
         "REDIS_URL_PLAIN" => "redis://user:s3cret@redis.internal",
         _ => return None,
     };
@@ -338,11 +341,16 @@ fn a_configuration_that_drops_a_protection_is_refused_at_its_key() {
         ("token_signing_files: [keys/token.pem]\n", "\n", "keys", "signs tokens"),
         ("${REDIS_URL}", "rediss://u:p@h", "state.redis_url", "a secret stands in the file"),
         ("${REDIS_URL}", "${NO_SUCH}", "state.redis_url", "no variable `NO_SUCH`"),
+        ("${REDIS_URL}", "${REDIS_URL_PLAIN}", "state.redis_url", "nor `redis://` to loopback"),
+        ("${REDIS_URL}", "${REDIS_URL_NAMED_SO}", "state.redis_url", "nor `redis://` to loopback"),
     ] {
         let told = problems_of(&good_with(old, new));
         assert!(told.contains(key) && told.contains(what), "{new}: {told}");
     }
     assert_eq!(problems_of(&good_with("mode: enforce", "mode: observe")), "no problem");
+    for here in ["${REDIS_URL_HERE}", "${REDIS_URL_HERE_6}"] {
+        assert_eq!(problems_of(&good_with("${REDIS_URL}", here)), "no problem", "{here}");
+    }
     assert_eq!(
         problems_of(&good_with(
             "0.0.0.0:9901\n  tls: {certificate_file: tls/server.pem, key_file: tls/server.key, client_auth: required, client_ca_file: tls/staff-ca.pem, crl_files: [tls/staff.crl]}\n  roles:\n    - role: operator\n      certificates: [{san_dns: operator.example.org}, {san_uri: \"spiffe://example.org/operator\"}, {sha256: \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"}]\n",

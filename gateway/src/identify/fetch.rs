@@ -111,6 +111,12 @@ impl HttpsFetch {
             timeout: TIMEOUT,
         })
     }
+
+    /// As this one, giving up after so long.
+    #[must_use]
+    pub fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
 }
 
 #[async_trait]

@@ -107,20 +107,26 @@ async fn tell_the_rest(log: &Arc<AuditLog>, gateway: &config::Gateway, shared: &
     log.close().await;
 }
 
-/// How long a sink that takes nothing is left alone.
+/// How long a sink that takes nothing is left alone, and how long it may take for an answer: together less than the five seconds
+/// in which one that is back is told on.
 const FIRST: Duration = Duration::from_millis(500);
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_millis(1500);
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// Tells a sink every record, at least once, without making anybody wait.
 pub(super) async fn follow(delivery: Arc<Delivery>, metrics: Arc<Metrics>) {
-    let mut pause = FIRST;
+    let (mut pause, mut failures) = (FIRST, 0_u64);
     loop {
         match delivery.run().await {
             Ok(0) => delivery.until_more().await,
-            Ok(_) => pause = FIRST,
+            Ok(_) => (pause, failures) = (FIRST, 0),
             Err(error) => {
                 let behind = delivery.behind();
-                tracing::warn!(%error, sink = delivery.name(), behind, "an audit sink takes no records");
+                failures = failures.saturating_add(1);
+                // One that is away for a day is no news every second.
+                if failures.is_power_of_two() {
+                    tracing::warn!(%error, sink = delivery.name(), behind, failures, "an audit sink takes no records");
+                }
                 metrics.audit_sink_behind(delivery.name(), behind);
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST);
@@ -181,7 +187,7 @@ fn client(sink: &config::Sink) -> Result<Arc<dyn Fetch>, String> {
         dangerous_allow_loopback_http: true,
     };
     let client = HttpsFetch::new(&outgoing).map_err(|error| super::chain(&error))?;
-    Ok(Arc::new(client))
+    Ok(Arc::new(client.within(ANSWER)))
 }
 
 fn authorization(sink: &config::Sink) -> Result<Option<Authorization>, String> {

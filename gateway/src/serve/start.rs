@@ -86,14 +86,28 @@ pub fn prepare(path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Pre
 
 /// The same, with [`Start::Upgrade`] from the process that serves: with the last step it stops to accept.
 pub fn prepare_as(start: Start, path: &Path, clock: Arc<dyn Clock>, timing: Timing) -> Result<Prepared, StartError> {
-    let config = load(path).map_err(StartError::Config)?;
+    prepare_in(start, path, clock, timing, Arc::new(config::environment))
+}
+
+/// What `${NAME}` stands for.
+pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// As [`prepare_as`], in an environment other than the process's own.
+pub fn prepare_in(
+    start: Start,
+    path: &Path,
+    clock: Arc<dyn Clock>,
+    timing: Timing,
+    variables: Variables,
+) -> Result<Prepared, StartError> {
+    let config = Config::load(path, &*variables).map_err(StartError::Config)?;
     let gateway = Arc::clone(&config.gateway);
     let mut taken = match start {
         Start::Anew => None,
         Start::Upgrade => take_over(&gateway)?,
     };
     let shared = Arc::new(shared(&config, Arc::clone(&clock), taken.is_some())?);
-    let reloader = reloader(path, &gateway, Arc::clone(&shared), clock)
+    let reloader = reloader(path, &gateway, Arc::clone(&shared), clock, variables)
         .map_err(|failed| StartError::Generation(failed.problems))?;
     let live = reloader.live();
     let journey = Arc::new(Gateway { live: Arc::clone(&live), shared: Arc::clone(&shared) });
@@ -155,10 +169,6 @@ pub fn prepare_as(start: Start, path: &Path, clock: Arc<dyn Clock>, timing: Timi
         deliveries,
         tasks,
     })
-}
-
-fn load(path: &Path) -> Result<Config, Problems> {
-    Config::load(path, &|name| std::env::var(name).ok())
 }
 
 fn take_over(gateway: &config::Gateway) -> Result<Option<Taken>, StartError> {
@@ -249,10 +259,11 @@ fn reloader(
     first: &Arc<config::Gateway>,
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
+    variables: Variables,
 ) -> Result<Reloader<Generation>, Failed> {
     let first = Arc::clone(first);
     let build = move |path: &Path, number: u64| {
-        let config = load(path)?;
+        let config = Config::load(path, &*variables)?;
         let files = config.files();
         let failed = |problems: String| Failed { problems, files: files.clone() };
         fixed(&first, &config.gateway).map_err(&failed)?;

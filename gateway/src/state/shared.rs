@@ -4,6 +4,8 @@
 //! minute it is no answer. Replay questions go to the store itself and fail when it is away, and for a while after it
 //! came up empty, since it has forgotten what was used. Counts that fail are the caller's to bound (a local share).
 
+mod connection;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
@@ -12,17 +14,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_lc_rs::digest::{SHA256, digest};
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::ConnectionManager;
 use redis::{Client, RedisResult, Script, TlsCertificates};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use super::{Allowance, Bearer, Distinct, Lockdown, Revocation, Spending, StateStore, StateUnavailable};
 use crate::clock::Clock;
+use connection::Connection;
 
 /// A Redis or Valkey server as the state of several replicas.
 pub struct RedisState {
-    connection: ConnectionManager,
+    connection: Connection,
     clock: Arc<dyn Clock>,
     settings: RedisSettings,
     local: Mutex<Copy>,
@@ -141,12 +144,7 @@ impl RedisState {
             (Some(_) | None, _) => Client::open(url),
         };
         let client = client.map_err(|_| InvalidRedisUrl)?;
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_max_delay(Duration::from_millis(100))
-            .set_connection_timeout(Some(settings.patience))
-            .set_response_timeout(Some(settings.patience));
-        let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(|_| InvalidRedisUrl)?;
+        let connection = Connection::new(client, settings.patience).map_err(|_| InvalidRedisUrl)?;
         let scripts = Scripts {
             first_use: Script::new(FIRST_USE),
             spend: Script::new(SPEND),
@@ -267,10 +265,14 @@ impl RedisState {
         &self,
         question: impl FnOnce(ConnectionManager) -> F,
     ) -> Result<T, StateUnavailable> {
-        match timeout(self.settings.patience, question(self.connection.clone())).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) | Err(_) => Err(StateUnavailable::Away),
+        let connection = self.connection.current();
+        match timeout(self.settings.patience, question((*connection).clone())).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) if !error.is_timeout() => {}
+            // It may be silent for ever.
+            Ok(Err(_)) | Err(_) => self.connection.replace(&connection),
         }
+        Err(StateUnavailable::Away)
     }
 
     fn key(&self, name: &str) -> String {
