@@ -118,12 +118,14 @@ async fn a_record_that_a_sink_refuses_for_good_is_parked_and_the_others_are_told
         let sink = sinks(&server).into_iter().nth(at).unwrap();
         let delivery = Delivery::new(name, sink, Arc::clone(&log));
         drain(&delivery).await;
+        // What became of it is on record, with the next batch, and is told too.
+        log.sign_head().await;
+        drain(&delivery).await;
         assert_eq!((delivery.parked(), delivery.behind()), (1, 0), "{name}");
         let told = format!("{:?}", server.told());
         assert!(["p0", "p1", "p3", "p4"].iter().all(|patient| told.contains(patient)), "{name}: {told}");
         assert!(!told.contains("p2"), "{name}");
-        // What became of it is on record: it is found in the log by its number.
-        log.sign_head().await;
+        // It is found in the log by its number.
         let filter = Filter { kinds: vec![Kind::Alert], ..Filter::default() };
         let alerts = entries(dir.path(), None, &filter).unwrap();
         assert_eq!(alerts.len(), 1, "{name}");
