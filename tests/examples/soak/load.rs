@@ -158,7 +158,7 @@ impl Load {
                 let mut question = self.questions[at % self.questions.len()].clone();
                 at += 1;
                 // Connections come and go, too.
-                if at % 7 == 0 {
+                if at.is_multiple_of(7) {
                     question.client = HttpsClient::new(&question.ca, Some(question.identity.clone())).unwrap();
                 }
                 asked.spawn(ask(question, Arc::clone(&self.heard)));

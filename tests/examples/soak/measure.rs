@@ -91,7 +91,7 @@ impl Samples {
             println!("minute  resident KiB  descriptors  sockets  requests");
             while !told.load(Ordering::Relaxed) {
                 let now = sample(pid, begun);
-                if taken.len() % 60 == 0 {
+                if taken.len().is_multiple_of(60) {
                     let minute = now.at.as_secs() / 60;
                     let asked = heard.asked();
                     println!(

@@ -22,7 +22,7 @@ impl Redis {
         let port = address.port().to_string();
         let options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port];
         let Ok(child) = Command::new("redis-server").args(options).stdout(Stdio::null()).spawn() else {
-            println!("skipped: there is no redis-server (apt-get install redis-server)");
+            eprintln!("skipped: there is no redis-server (apt-get install redis-server)");
             return None;
         };
         while std::net::TcpStream::connect(address).is_err() {
