@@ -9,6 +9,7 @@ mod coverage;
 mod exports;
 mod reads;
 mod searches;
+mod together;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -52,20 +53,8 @@ impl Stage {
         let direct = neighbours.anonymous().unwrap();
         let world = World::between(neighbours).expect("the gateway starts");
         let stage = Self { world, hapi, direct, _dir: dir };
-        stage.load().await;
+        load(&stage.world, &stage.hapi, &stage.direct).await;
         Some(stage)
-    }
-
-    /// Writes the sample records into HAPI, as they are; what is as it was stays the version it was.
-    async fn load(&self) {
-        let records = self.world.records().into_iter().map(|reference| {
-            let (kind, id) = reference.split_once('/').unwrap();
-            let resource = self.world.ehr.resource(kind, id).expect("a sample record");
-            put(&reference, resource)
-        });
-        let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": records.collect::<Vec<_>>()});
-        let reply = self.hapi(Method::POST, "", &[("content-type", JSON)], &bundle).await;
-        assert_eq!(reply.status, 200, "{}", reply.text());
     }
 
     /// What HAPI answers without the gateway.
@@ -114,6 +103,19 @@ impl Stage {
         let headers = [&[("authorization", authorization.as_str())], more].concat();
         app.client.send(method, &self.url(below), &headers, body.into()).await.expect("an answer")
     }
+}
+
+/// Writes the sample records into HAPI, as they are; what is as it was stays the version it was.
+async fn load(neighbours: &Neighbours, hapi: &str, client: &HttpsClient) {
+    let records = neighbours.records().into_iter().map(|reference| {
+        let (kind, id) = reference.split_once('/').unwrap();
+        let resource = neighbours.ehr.resource(kind, id).expect("a sample record");
+        put(&reference, resource)
+    });
+    let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": records.collect::<Vec<_>>()});
+    let headers = [("content-type", JSON), ("accept", JSON)];
+    let reply = client.send(Method::POST, hapi, &headers, bundle.to_string()).await.unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.text());
 }
 
 /// An entry that writes a record under its own id.

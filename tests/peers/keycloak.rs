@@ -22,7 +22,7 @@ const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 /// A Keycloak of the test's own; it ends with it.
-struct Keycloak {
+pub(crate) struct Keycloak {
     process: Child,
     url: String,
     client: HttpsClient,
@@ -36,7 +36,7 @@ impl Drop for Keycloak {
 }
 
 impl Keycloak {
-    async fn start(home: &Path, dir: &Path, callback: &str, client: HttpsClient) -> Self {
+    pub(crate) async fn start(home: &Path, dir: &Path, callback: &str, client: HttpsClient) -> Self {
         let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (port, unused) = (free(), free());
         let import = home.join("data/import");
@@ -69,7 +69,7 @@ impl Keycloak {
         panic!("Keycloak does not come up: {}", fs::read_to_string(dir.join("keycloak.log")).unwrap_or_default());
     }
 
-    fn issuer(&self) -> String {
+    pub(crate) fn issuer(&self) -> String {
         format!("{}/realms/hospital", self.url)
     }
 
@@ -115,13 +115,13 @@ fn realm(callback: &str) -> Value {
 }
 
 /// One app at the gateway, known by its name and held by PKCE.
-struct App<'a> {
-    base: &'a str,
-    client: HttpsClient,
+pub(crate) struct App<'a> {
+    pub(crate) base: &'a str,
+    pub(crate) client: HttpsClient,
 }
 
 impl App<'_> {
-    async fn signs_in(&self, state: &str) -> Value {
+    pub(crate) async fn signs_in(&self, state: &str) -> Value {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.extend_pairs([
             ("response_type", "code"),

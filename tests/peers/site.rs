@@ -49,6 +49,11 @@ impl Ground {
         Self { dir, neighbours }
     }
 
+    /// Who is there, and the files of the gateway to be.
+    pub(crate) fn neighbours(&self) -> &Neighbours {
+        &self.neighbours
+    }
+
     /// The site's authority, for the processes that are to trust it.
     pub(crate) fn ca_file(&self) -> std::path::PathBuf {
         self.neighbours.dir().join("tls/site/ca.pem")

@@ -5,7 +5,7 @@ use std::path::Path;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{JSON, Stage, rows};
+use super::{JSON, Stage, rows, said};
 
 const SCOPE: &str = "user/*.rs user/Observation.cud";
 
@@ -16,7 +16,8 @@ fn table(page: &str, heading: &str) -> Vec<(String, String)> {
     let row = |line: &str| {
         let mut cells = line.strip_prefix("| `")?.splitn(2, "` |");
         let asked = cells.next()?.to_owned();
-        let last = cells.next()?.trim().trim_end_matches('|').rsplit(" | ").next()?.trim().to_owned();
+        let last = cells.next()?.trim().trim_end_matches('|').rsplit(" | ").next()?;
+        let last = last.trim_start_matches('|').trim().to_owned();
         Some((asked, last))
     };
     section.lines().filter_map(row).collect()
@@ -81,11 +82,15 @@ async fn hapi_every_row_of_the_coverage_page_is_answered_as_it_says() {
         println!("{asked:<45} {status:>7} {direct:>6}   {says}");
         let expected = refused(&says);
         match (expected, below.as_str()) {
+            // The door knows the method before the parser is asked.
+            (Some(_), _) if method == Method::OPTIONS => assert_eq!(status, 405, "{asked}: {}", reply.text()),
             (Some(expected), _) => assert_eq!(status, expected, "{asked}: {}", reply.text()),
             // Everything has audit events in it, which this app may not read.
             (None, "/_history") => assert_eq!(status, 403, "{asked}: {}", reply.text()),
-            // What HAPI does not offer is refused as it refuses it.
-            (None, _) if direct.starts_with('4') => assert_eq!(status.to_string(), direct, "{asked}: {}", reply.text()),
+            // What HAPI does not offer is refused as it refuses it; a compartment is searched all the same.
+            (None, _) if direct.starts_with('4') && !below.starts_with("/Patient/") => {
+                assert_eq!(status.to_string(), direct, "{asked}: {}", said(&reply))
+            }
             (None, _) => assert!(reply.status.is_success(), "{asked}: {} {}", reply.status, reply.text()),
         }
     }
@@ -112,9 +117,11 @@ async fn hapi_every_common_parameter_is_answered_as_the_coverage_page_says() {
         println!("{asked:<45} {status:>7} {direct:>6}   {says}");
         match refused(&says) {
             Some(expected) => assert_eq!(status, expected, "{asked}: {}", reply.text()),
-            // Audit events are for auditors.
-            None if asked.contains("AuditEvent") => assert_eq!(status, 403, "{asked}: {}", reply.text()),
-            None => assert_eq!(status.to_string(), direct, "{asked}: {}", reply.text()),
+            // Audit events are for auditors, and chains over patients' records for those who see them all.
+            None if asked.contains("AuditEvent") || says.contains("chain:Patient") => {
+                assert_eq!(status, 403, "{asked}: {}", reply.text())
+            }
+            None => assert_eq!(status.to_string(), direct, "{asked}: {}", said(&reply)),
         }
     }
 }
@@ -157,7 +164,9 @@ async fn hapi_every_type_is_searched_and_every_operation_is_answered() {
             }
             _ => continue,
         };
-        let (reply, direct) = (stage.get(app, below).await, stage.hapi(Method::GET, below, &[], &Value::Null).await);
+        // HAPI first: what it loads at the first question takes longer than the gateway waits.
+        let direct = stage.hapi(Method::GET, below, &[], &Value::Null).await;
+        let reply = stage.get(app, below).await;
         println!("{asked:<16} {:>4}, at HAPI {:>4}   {says}", reply.status.as_u16(), direct.status.as_u16());
         if direct.status == 200 {
             assert!(
