@@ -28,7 +28,9 @@ fn the_document_says_what_the_code_does() {
 fn head() -> String {
     String::from(
         "# FHIR R4 coverage\n\n\
-         Rendered from the code by `fhir-profiles/tests/coverage.rs`; not edited by hand. Each row was asked of the parser.\n\
+         Rendered from the code by `fhir-profiles/tests/coverage.rs`; not edited by hand. Each row was asked of the parser,\n\
+         and those on interactions, common parameters, types and operations of HAPI FHIR through the gateway (`.ci/outside hapi`,\n\
+         [what it said](evidence/hapi.txt)).\n\
          Other FHIR versions are refused (406). Letters are SMART v2: `c r u d s`; `any:` marks a type whose rows are judged\n\
          as they come, without refusing the request.\n\n",
     )

@@ -62,7 +62,14 @@ impl Stage {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         // HAPI may answer a search from what it found a moment ago.
         let headers = [&[("cache-control", "no-cache"), ("accept", JSON)], headers].concat();
-        self.direct.send(method, &format!("{}{below}", self.hapi), &headers, body).await.unwrap()
+        let url = format!("{}{below}", self.hapi);
+        // On a machine that is busy with other things HAPI's first answers take their time.
+        for _ in 0..4 {
+            if let Ok(reply) = self.direct.send(method.clone(), &url, &headers, body.clone()).await {
+                return reply;
+            }
+        }
+        panic!("{method} {below}: no answer of HAPI")
     }
 
     pub(crate) async fn stored(&self, below: &str) -> Reply {
