@@ -111,19 +111,24 @@ fn meta_of(
         });
         (!stands).then(|| format!(r#"{{"url":"{DISPLAY}","valueAnnotation":{{"text":{}}}}}"#, quoted(&text)))
     });
-    if kept.len() == labels.len() && added.is_empty() && annotation.is_none() {
+    // What R4 does not know in a meta, and what extends it, may be labelled too.
+    let bare = unlabelled && surgery.redaction.is_transport(surgery.resource);
+    let members_of = || meta.into_iter().flat_map(|meta| tree.children(meta));
+    let sheds = bare && members_of().any(|child| !is_plain(&tree.name(child)));
+    if kept.len() == labels.len() && added.is_empty() && annotation.is_none() && !sheds {
         return meta.map(|meta| tree.written(meta).to_owned());
     }
     let security: Vec<String> = kept.into_iter().chain(added).collect();
     let extension: Vec<String> =
-        extensions.iter().map(|node| tree.written(*node).to_owned()).chain(annotation).collect();
+        extensions.iter().filter(|_| !bare).map(|node| tree.written(*node).to_owned()).chain(annotation).collect();
     let member =
         |name: &str, items: &[String]| (!items.is_empty()).then(|| format!(r#""{name}":[{}]"#, items.join(",")));
     let mut members: Vec<String> = Vec::new();
-    for child in meta.into_iter().flat_map(|meta| tree.children(meta)) {
+    for child in members_of() {
         match &*tree.name(child) {
             "security" => members.extend(member("security", &security)),
             "extension" => members.extend(member("extension", &extension)),
+            name if bare && !is_plain(name) => {}
             _ => members.push(tree.written_whole(child).to_owned()),
         }
     }
@@ -135,6 +140,11 @@ fn meta_of(
         members.extend(member("extension", &extension));
     }
     (!members.is_empty()).then(|| format!("{{{}}}", members.join(",")))
+}
+
+/// An element of R4's Meta that labels nothing, or those of its labels that are chosen one by one.
+fn is_plain(name: &str) -> bool {
+    matches!(name, "id" | "versionId" | "lastUpdated" | "source" | "profile" | "tag" | "security")
 }
 
 fn label_of(surgery: &Surgery<'_, '_, '_>, coding: Node) -> Option<Label> {

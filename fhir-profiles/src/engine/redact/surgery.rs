@@ -190,7 +190,14 @@ impl<'r, 'a> Surgery<'_, 'r, 'a> {
     /// Why a member goes as a whole, if it does.
     fn fate(&mut self, object: Node, field: &mut Field<'_>) -> Option<Cause> {
         match field.value.map(|value| (value, self.tree.kind(value))) {
-            Some((value, Kind::Array)) => return self.array(object, field, value),
+            Some((value, Kind::Array)) => {
+                if field.sibling.is_none_or(|sibling| self.tree.kind(sibling) == Kind::Array) {
+                    return self.array(object, field, value);
+                }
+                if let Some(cause) = self.array_alone(object, field, value) {
+                    return Some(cause);
+                }
+            }
             Some((value, Kind::Object)) => {
                 if let Some(cause) = self.value(value) {
                     return Some(cause);
@@ -205,6 +212,15 @@ impl<'r, 'a> Surgery<'_, 'r, 'a> {
                 }
             }
         }
+        if let (Some(_), Some(sibling)) = (field.value, field.sibling)
+            && self.tree.kind(sibling) == Kind::Array
+        {
+            // The siblings of items that are none: what is labelled in there goes all the same.
+            let cause = self.array_alone(object, field, sibling)?;
+            field.sibling_gone = true;
+            self.record(sibling, cause);
+            return None;
+        }
         let sibling = field.sibling.filter(|sibling| self.tree.kind(*sibling) == Kind::Object)?;
         if let Some(cause) = self.own_labels(sibling) {
             return Some(cause);
@@ -217,6 +233,13 @@ impl<'r, 'a> Surgery<'_, 'r, 'a> {
         field.sibling_gone = true;
         self.record(sibling, cause);
         None
+    }
+
+    /// Why an array goes, whatever stands beside it.
+    fn array_alone(&mut self, object: Node, field: &Field<'_>, list: Node) -> Option<Cause> {
+        let mut alone = Field::named(Cow::Borrowed(&*field.name));
+        alone.value = Some(list);
+        self.array(object, &mut alone, list)
     }
 
     /// Why an object, or the resource that stands there, goes.
