@@ -56,7 +56,7 @@ async fn main() {
     let load = Load::on(&site, &heard).await;
     load.once().await;
     drop(load);
-    let begun_with = measure::settled(site.pid()).await;
+    let begun_with = measure::settled(site.pid(), 0).await;
     println!("{} descriptors when nobody asks", begun_with.descriptors);
     let samples = Samples::of(site.pid(), Arc::clone(&heard));
     let load = Load::on(&site, &heard).await.begin();
@@ -68,7 +68,7 @@ async fn main() {
     let samples = samples.end().await;
     println!("{blows} times a neighbour failed");
     heard.print();
-    let ended_with = measure::settled(site.pid()).await;
+    let ended_with = measure::settled(site.pid(), begun_with.descriptors).await;
     println!("{} descriptors when nobody asks any more", ended_with.descriptors);
     println!("connections: {:?}", measure::connections_to(site.pid(), &site.ports()));
     // A pooled connection to each neighbour may stay where there was none before.

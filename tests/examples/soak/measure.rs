@@ -35,11 +35,16 @@ fn sample(pid: u32, begun: Instant) -> Sample {
     Sample { at: begun.elapsed(), memory, descriptors, connections }
 }
 
-/// What is held when nothing has changed for five seconds, looked at for at most 100 seconds (idle connections live for 60).
-pub(crate) async fn settled(pid: u32) -> Sample {
+/// What is held when it is no more than `enough`, or when nothing was let go for 70 seconds (35 where nothing is `enough`); looked at for at most 150. An idle
+/// connection is let go after 30 to 60 seconds.
+pub(crate) async fn settled(pid: u32, enough: usize) -> Sample {
     let begun = Instant::now();
     let (mut lowest, mut since) = (sample(pid, begun), Instant::now());
-    while begun.elapsed() < Duration::from_secs(100) && since.elapsed() < Duration::from_secs(35) {
+    let patience = if enough > 0 { 70 } else { 35 };
+    while lowest.descriptors > enough
+        && begun.elapsed() < Duration::from_secs(150)
+        && since.elapsed() < Duration::from_secs(patience)
+    {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let now = sample(pid, begun);
         if now.descriptors < lowest.descriptors {
