@@ -187,7 +187,7 @@ fn waiver<'a>(config: &'a Config, now: OffsetDateTime, control: &Control, subjec
         waiver.subject.as_ref().is_none_or(|named| named == subject || subject == partner::subject(named))
     };
     let of_partner = || {
-        let partner = config.partners.iter().find(|one| subject == partner::subject(&one.file.client_id))?;
+        let partner = config.partners.get(partner::named_by(subject)?)?;
         partner.file.waivers.iter().find(holds)
     };
     config.gateway.waivers.iter().find(|waiver| holds(waiver) && everywhere_or_here(waiver)).or_else(of_partner)

@@ -259,9 +259,16 @@ pub(super) const CONTROLS: &[Control] = &[
 
 const AHEAD: Duration = Duration::days(60);
 
+const SUBJECT: &str = "partner ";
+
 /// How a partner is named in findings and waivers.
 pub(super) fn subject(client_id: &str) -> String {
-    format!("partner {client_id}")
+    [SUBJECT, client_id].concat()
+}
+
+/// The `client_id` of the partner that a finding is about, if it is about one.
+pub(super) fn named_by(subject: &str) -> Option<&str> {
+    subject.strip_prefix(SUBJECT)
 }
 
 /// Looks at every active partner; a suspended one gets nothing anyway.
