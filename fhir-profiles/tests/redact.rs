@@ -40,10 +40,11 @@ impl Judge for Strict {
 
 const BASE: &str = "https://ehr/fhir";
 
-/// Fills `$P2`, `$HIV` and `$INLINE` in a document, so that cases stay readable.
+/// Fills `$P2`, `$SECURITY` and `$INLINE` in a document, so that cases stay readable.
 fn fill(template: &str) -> String {
     template
-        .replace("$P2", r#""meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"42CFRPart2"}]}"#)
+        .replace("$P2", r#""meta":{$SECURITY}"#)
+        .replace("$SECURITY", r#""security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"42CFRPart2"}]"#)
         .replace("$INLINE", r#""extension":[{"url":"http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label","valueCoding":{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}}]"#)
         .replace("$PROCESS", r#"{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"PROCESSINLINELABEL"}"#)
         .replace("$REDACTED", r#"{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"REDACTED"}"#)
@@ -251,6 +252,46 @@ fn parameters_and_nested_bundles_are_looked_into() {
         r#"{"resourceType":"Bundle","type":"searchset","entry":[{"resource":{"resourceType":"Bundle","type":"collection","entry":[{"resource":{"resourceType":"Basic",$P2}},{"resource":{"resourceType":"Basic"}}]}}]}"#,
         r#"{"resourceType":"Bundle","type":"searchset","entry":[{"resource":{"resourceType":"Bundle","type":"collection","entry":[{"resource":{"resourceType":"Basic"}}]}}]}"#,
     );
+}
+
+/// R4 json.html gives a primitive an object and an array an array beside it. Where the shapes differ nobody can say what is
+/// labelled: all of it goes, and without a label nothing does.
+#[test]
+fn a_labelled_sibling_of_another_shape_takes_its_value_along() {
+    for labelled in [
+        r#""birthDate":"1970-01-01","_birthDate":[{$INLINE}]"#,
+        r#""birthDate":"1970-01-01","_birthDate":[{"id":"x"},{$INLINE}]"#,
+        r#""birthDate":{"x":"y"},"_birthDate":[{$INLINE}]"#,
+        r#""name":["a"],"_name":{$INLINE}"#,
+    ] {
+        let patient = |member: &str| format!(r#"{{"resourceType":"Patient",{member}"active":true}}"#);
+        sees(&SILENT, &patient(&format!("{labelled},")), &patient(""));
+        let plain = patient(&format!("{},", labelled.replace("$INLINE", r#""id":"i""#)));
+        sees(&SILENT, &plain, &plain);
+    }
+}
+
+#[test]
+fn an_envelope_that_lost_something_keeps_no_label_within_its_meta() {
+    let bundle = |meta: &str, entries: &str| {
+        format!(
+            r#"{{"resourceType":"Bundle","type":"searchset","meta":{{"lastUpdated":"2026-01-01T00:00:00Z"{meta}}}{entries}}}"#
+        )
+    };
+    let shown = r#"{"resource":{"resourceType":"Basic","id":"b"}}"#;
+    let both = format!(r#","entry":[{shown},{{"resource":{{"resourceType":"Basic","id":"h",$P2}}}}]"#);
+    let one = format!(r#","entry":[{shown}]"#);
+    let tag = r#","tag":[{"system":"urn:t","code":"t"}]"#;
+    for (labelled, left) in [
+        (r#","meta":{$SECURITY}"#, one.as_str()),
+        (r#","extension":[{"url":"u","valueMeta":{$SECURITY}}]"#, &one),
+        // No entry explains this one: it was meant for all of them.
+        (r#","extension":[{$INLINE}]"#, ""),
+    ] {
+        sees(&SILENT, &bundle(&format!("{tag}{labelled}"), &both), &bundle(tag, left));
+    }
+    let whole = bundle(&format!(r#"{tag},"extension":[{{"url":"u","valueCode":"c"}}]"#), &one);
+    sees(&SILENT, &whole, &whole);
 }
 
 #[test]

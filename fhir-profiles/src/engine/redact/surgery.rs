@@ -215,11 +215,8 @@ impl<'r, 'a> Surgery<'_, 'r, 'a> {
         if let (Some(_), Some(sibling)) = (field.value, field.sibling)
             && self.tree.kind(sibling) == Kind::Array
         {
-            // The siblings of items that are none: what is labelled in there goes all the same.
-            let cause = self.array_alone(object, field, sibling)?;
-            field.sibling_gone = true;
-            self.record(sibling, cause);
-            return None;
+            // The siblings of items that are none: whatever is labelled in there may have been meant for the value.
+            return self.tree.items(sibling).into_iter().find_map(|item| self.sibling_goes(item));
         }
         let sibling = field.sibling.filter(|sibling| self.tree.kind(*sibling) == Kind::Object)?;
         if let Some(cause) = self.own_labels(sibling) {

@@ -81,6 +81,14 @@ impl Surgery<'_, '_, '_> {
         }
     }
 
+    /// Why a sibling that stands beside no value goes.
+    pub(super) fn sibling_goes(&mut self, sibling: Node) -> Option<Cause> {
+        match self.item_fate(None, Some(sibling)) {
+            ItemFate::Goes(cause) | ItemFate::LosesSibling(cause) => Some(cause),
+            ItemFate::Stays => None,
+        }
+    }
+
     fn item_fate(&mut self, item: Option<Node>, sibling: Option<Node>) -> ItemFate {
         let kind = item.map(|item| self.tree.kind(item));
         if let (Some(item), Some(Kind::Object)) = (item, kind)
