@@ -67,7 +67,7 @@ async fn log(dir: &std::path::Path, disclosures: u32) -> Arc<AuditLog> {
 
 fn disclosure(n: u32) -> Record {
     let (decision, interaction) = (format!("d{n}"), "read".to_owned());
-    let patients = vec![format!("p{n}")];
+    let patients = vec![format!("patient-{n}")];
     Record::disclosure(AuditRecord { decision, interaction, patients, ..AuditRecord::default() })
 }
 
@@ -114,7 +114,7 @@ async fn a_record_that_a_sink_refuses_for_good_is_parked_and_the_others_are_told
         let dir = tempfile::tempdir().unwrap();
         let log = log(dir.path(), 5).await;
         let server = Server::default();
-        *server.refuses.lock().unwrap() = Some(("p2".to_owned(), 422));
+        *server.refuses.lock().unwrap() = Some(("patient-2".to_owned(), 422));
         let sink = sinks(&server).into_iter().nth(at).unwrap();
         let delivery = Delivery::new(name, sink, Arc::clone(&log));
         drain(&delivery).await;
@@ -123,15 +123,18 @@ async fn a_record_that_a_sink_refuses_for_good_is_parked_and_the_others_are_told
         drain(&delivery).await;
         assert_eq!((delivery.parked(), delivery.behind()), (1, 0), "{name}");
         let told = format!("{:?}", server.told());
-        assert!(["p0", "p1", "p3", "p4"].iter().all(|patient| told.contains(patient)), "{name}: {told}");
-        assert!(!told.contains("p2"), "{name}");
+        assert!(
+            ["patient-0", "patient-1", "patient-3", "patient-4"].iter().all(|patient| told.contains(patient)),
+            "{name}: {told}"
+        );
+        assert!(!told.contains("patient-2"), "{name}");
         // It is found in the log by its number.
         let filter = Filter { kinds: vec![Kind::Alert], ..Filter::default() };
         let alerts = entries(dir.path(), None, &filter).unwrap();
         assert_eq!(alerts.len(), 1, "{name}");
         let says = alerts[0].body.as_ref().unwrap()["says"].as_str().unwrap().to_owned();
         let parked =
-            entries(dir.path(), None, &Filter { patient: Some("p2".to_owned()), ..Filter::default() }).unwrap();
+            entries(dir.path(), None, &Filter { patient: Some("patient-2".to_owned()), ..Filter::default() }).unwrap();
         assert!(says.contains(&format!("record {} ({})", parked[0].seq, parked[0].hash)), "{says}");
         log.close().await;
     }
@@ -144,7 +147,7 @@ async fn a_sink_that_refuses_everything_or_its_caller_loses_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let log = log(dir.path(), 5).await;
         let server = Server::default();
-        let refused = if status == 400 { "" } else { "p2" };
+        let refused = if status == 400 { "" } else { "patient-2" };
         *server.refuses.lock().unwrap() = Some((refused.to_owned(), status));
         let [fhir, _] = sinks(&server);
         let delivery = Delivery::new("fhir", fhir, Arc::clone(&log));
@@ -155,7 +158,7 @@ async fn a_sink_that_refuses_everything_or_its_caller_loses_nothing() {
         *server.refuses.lock().unwrap() = None;
         drain(&delivery).await;
         let told = format!("{:?}", server.told());
-        assert!((0..5).all(|n| told.contains(&format!("p{n}"))), "{status}: {told}");
+        assert!((0..5).all(|n| told.contains(&format!("patient-{n}"))), "{status}: {told}");
         log.close().await;
     }
 }
@@ -194,7 +197,7 @@ async fn a_fhir_server_that_refuses_a_reference_to_what_it_does_not_hold_is_told
     let dir = tempfile::tempdir().unwrap();
     let log = log(dir.path(), 3).await;
     let server = Server::default();
-    *server.refuses.lock().unwrap() = Some(("\"reference\":\"Patient/p1\"".to_owned(), 400));
+    *server.refuses.lock().unwrap() = Some(("\"reference\":\"Patient/patient-1\"".to_owned(), 400));
     let [fhir, _] = sinks(&server);
     let delivery = Delivery::new("fhir", fhir, Arc::clone(&log));
     drain(&delivery).await;
@@ -205,9 +208,9 @@ async fn a_fhir_server_that_refuses_a_reference_to_what_it_does_not_hold_is_told
         let what = |n: usize| event["entity"][n]["what"].clone();
         let patient = what(0);
         match patient["reference"].as_str() {
-            Some(there) => assert!(["Patient/p0", "Patient/p2"].contains(&there), "{event}"),
+            Some(there) => assert!(["Patient/patient-0", "Patient/patient-2"].contains(&there), "{event}"),
             None => {
-                assert_eq!(patient["identifier"]["value"], "Patient/p1", "{event}");
+                assert_eq!(patient["identifier"]["value"], "Patient/patient-1", "{event}");
                 assert_eq!(patient["identifier"]["system"], "https://fhir.example/fhir", "{event}");
                 assert!(!event.to_string().contains("\"reference\""), "{event}");
             }

@@ -181,7 +181,7 @@ impl<'a> Document<'a> {
 
     /// (relation, url) of each link of the root Bundle.
     pub fn links(&self) -> Vec<(String, String)> {
-        let tree = Tree::of(self, 0);
+        let tree = self.envelope();
         let links = tree.member(tree.root(), "link").map(|link| tree.items(link)).unwrap_or_default();
         let text = |node, name| tree.member(node, name).and_then(|value| tree.string(value)).unwrap_or_default();
         links.iter().map(|link| (text(*link, "relation").into_owned(), text(*link, "url").into_owned())).collect()
@@ -189,8 +189,16 @@ impl<'a> Document<'a> {
 
     /// `total` of the root Bundle.
     pub fn total(&self) -> Option<u64> {
-        let tree = Tree::of(self, 0);
+        let tree = self.envelope();
         tree.member(tree.root(), "total").and_then(|total| tree.written(total).parse().ok())
+    }
+
+    /// The root Bundle, in which the entries are leaves.
+    fn envelope(&self) -> Tree<'a> {
+        let held = self.held_by(0);
+        let mut entries: Vec<Span> = held.iter().filter_map(|(_, held)| self.sites.get(index(*held))?.entry).collect();
+        entries.dedup_by_key(|entry| entry.start);
+        Tree::but(self, 0, held, &entries)
     }
 
     /// Each distinct reference of the document, local absolute ones as relative.

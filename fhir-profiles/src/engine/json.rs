@@ -321,21 +321,31 @@ pub(super) fn unescape(raw: &str) -> String {
 
 /// Writes a text as the inside of a JSON string.
 pub(super) fn escape_into(out: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
+    let mut rest = text;
+    // What needs no escape is copied in one piece.
+    while let Some((plain, from)) = rest.bytes().position(must_be_escaped).and_then(|at| rest.split_at_checked(at)) {
+        out.push_str(plain);
+        let mut from = from.chars();
+        match from.next().unwrap_or_default() {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            c if c < ' ' => {
+            c => {
                 out.push_str("\\u00");
                 out.push(char::from_digit(u32::from(c) >> 4, 16).unwrap_or('0'));
                 out.push(char::from_digit(u32::from(c) & 15, 16).unwrap_or('0'));
             }
-            c => out.push(c),
         }
+        rest = from.as_str();
     }
+    out.push_str(rest);
+}
+
+/// RFC 8259, section 7. All of them are ASCII, so none is a part of another character.
+const fn must_be_escaped(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..=0x1f)
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -290,11 +291,10 @@ fn addresses(listen: Option<SocketAddr>) -> anyhow::Result<(SocketAddr, SocketAd
 /// again before the gateway listens.
 fn unused(ip: IpAddr) -> std::io::Result<TcpListener> {
     // Each is tried once in this process: another world may have found one and not listen there yet.
-    static NEXT: std::sync::LazyLock<std::sync::atomic::AtomicU64> =
-        std::sync::LazyLock::new(|| std::sync::atomic::AtomicU64::new(uuid::Uuid::new_v4().as_u64_pair().1 >> 1));
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(uuid::Uuid::new_v4().as_u64_pair().1 >> 1));
     let mut tried = TcpListener::bind((ip, 0));
     for _ in 0..16 {
-        let at = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let at = NEXT.fetch_add(1, Ordering::Relaxed);
         let Ok(above) = u16::try_from(at % 12_000) else { continue };
         tried = TcpListener::bind((ip, above.saturating_add(20_000)));
         if tried.is_ok() {
