@@ -158,6 +158,7 @@ impl Judgement<'_> {
         };
         let mut memo = Memo::default();
         let mut outcomes: HashMap<Weighed<'_>, Arc<ConsentOutcome>> = HashMap::new();
+        let mut last: Option<(Weighed<'_>, Arc<ConsentOutcome>)> = None;
         for (index, facts) in (0u32..).zip(document.resources()) {
             let subjects = self.subjects(document, facts);
             let body = document.bytes_of(index);
@@ -165,10 +166,18 @@ impl Judgement<'_> {
             let record = self.record_facts(&subjects.patients, facts, body);
             let of_record = record.as_ref().map(|_| index);
             let mut outcome = |labels: LabelSet| {
-                outcomes
-                    .entry((subjects.clone(), facts.kind, labels, of_record))
-                    .or_insert_with(|| Arc::new(self.consent(&subjects, facts.kind, labels, record.as_ref())))
-                    .clone()
+                // Rows that ask the same follow each other.
+                if let Some(((before, kind, of_labels, None), outcome)) = &last
+                    && record.is_none()
+                    && (before, *kind, *of_labels) == (&subjects, facts.kind, labels)
+                {
+                    return Arc::clone(outcome);
+                }
+                let asked = (subjects.clone(), facts.kind, labels, of_record);
+                let weigh = || Arc::new(self.consent(&subjects, facts.kind, labels, record.as_ref()));
+                let outcome = Arc::clone(outcomes.entry(asked.clone()).or_insert_with(weigh));
+                last = Some((asked, Arc::clone(&outcome)));
+                outcome
             };
             let matches = |constraint: &Constraint| constraint_holds(body, facts.kind, constraint, self.bases);
             let consent = outcome(facts.labels);

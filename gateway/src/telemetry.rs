@@ -12,7 +12,7 @@ use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use thiserror::Error;
-use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -53,7 +53,9 @@ impl Telemetry {
         W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
     {
         let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-        let logs = lines(format, writer).with_filter(filter.and(filter_fn(may_be_told)));
+        // Without the hint every library would prepare its finest records for nobody.
+        let own = filter_fn(may_be_told).with_max_level_hint(LevelFilter::TRACE);
+        let logs = lines(format, writer).with_filter(filter.and(own));
         let spans = traces.as_ref().map(|provider| {
             tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer("fhirwall"))
@@ -74,8 +76,11 @@ impl Telemetry {
 }
 
 /// Our own events are written so that they name no patient and no secret. What libraries tell below `info` (headers, frames,
-/// bodies) is not: it stays out, whatever the filter asks for.
+/// bodies) is not: it stays out, whatever the filter asks for. Spans are for traces alone.
 fn may_be_told(event: &tracing::Metadata<'_>) -> bool {
+    if event.is_span() {
+        return false;
+    }
     let target = event.target();
     let own = ["fhirwall", "fhirwall_policy", "fhirwall_certs"]
         .iter()

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use time::OffsetDateTime;
@@ -91,6 +91,9 @@ enum Health {
 const BATCH_BYTES: usize = 1 << 20;
 /// However fast records come, so many at most are not yet covered by a signature.
 const UNSIGNED_RECORDS: u64 = 4096;
+/// The least time between two batches: a single record is written at once, of many the next ones go together. Every sync
+/// costs the processor as much as a dozen records do.
+const BATCH_INTERVAL: Duration = Duration::from_millis(1);
 /// How long a record that nobody waits for may be in memory alone.
 const NOTES_WAIT: Duration = Duration::from_millis(100);
 const HEAD_FILE: &str = "head.json";
@@ -134,12 +137,17 @@ impl Writer {
     /// Serves commands until closed, or until nobody is left to send any. What is noted goes along.
     pub(super) fn run(mut self, commands: &Receiver<Command>, notes: &Notes) {
         let patience = self.settings.head_interval.min(NOTES_WAIT);
+        let mut last = Instant::now();
         loop {
             let first = match commands.recv_timeout(patience) {
                 Ok(command) => Some(command),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
+            if matches!(first, Some(Command::Write(_))) {
+                std::thread::sleep(BATCH_INTERVAL.saturating_sub(last.elapsed()));
+            }
+            last = Instant::now();
             let mut batch = notes.take();
             let mut bytes: usize = batch.iter().map(|write| write.body.len()).sum();
             let (mut other, mut next) = (None, first);

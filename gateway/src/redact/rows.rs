@@ -202,7 +202,6 @@ fn oracles(document: &Document<'_>, redacted: &Redacted, asked: &Asked<'_>, base
     if !asked.criteria {
         return Vec::new();
     }
-    let shown: HashSet<u32> = redacted.disclosed.iter().copied().collect();
     let mut removed: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
     for removal in &redacted.removals {
         // What a narrative repeats was not searched; a contained resource is reached by the reference to it.
@@ -211,7 +210,7 @@ fn oracles(document: &Document<'_>, redacted: &Redacted, asked: &Asked<'_>, base
         let below = removal.path.split_once(".resource").map_or("", |(_, below)| below);
         if let Some(facts) = facts
             && searched
-            && shown.contains(&removal.resource)
+            && is_shown(redacted, removal.resource)
             && asked.is_match(facts)
             && asked.query.read_what_stood_at(facts.kind, below)
         {
@@ -227,6 +226,11 @@ fn oracles(document: &Document<'_>, redacted: &Redacted, asked: &Asked<'_>, base
         row.is_none_or(|(instance, body)| asked.query.rested_on(instance.kind, removed, &body, bases))
     };
     removed.into_iter().filter(|(resource, removed)| rests(*resource, removed)).map(|(resource, _)| resource).collect()
+}
+
+/// Does the redacted page show this resource of the document?
+fn is_shown(redacted: &Redacted, resource: u32) -> bool {
+    redacted.disclosed.binary_search(&resource).is_ok()
 }
 
 /// A redacted page, read into its rows. Texts are told by where they stand in it.
@@ -256,7 +260,6 @@ enum Role {
 
 impl Page {
     fn read(document: &Document<'_>, redacted: &Redacted, asked: &Asked<'_>) -> Result<Self, json::Ambiguous> {
-        let shown: HashSet<u32> = redacted.disclosed.iter().copied().collect();
         let mut number = 0usize;
         let mut roles: Vec<(u32, Role)> = Vec::new();
         for (facts, at) in document.resources().iter().zip(0u32..).filter(|(facts, _)| is_row(facts)) {
@@ -268,7 +271,7 @@ impl Page {
             } else {
                 Role::Include
             };
-            if shown.contains(&at) {
+            if is_shown(redacted, at) {
                 roles.push((at, role));
             }
         }
@@ -341,7 +344,8 @@ impl Page {
 
     /// The resources that are shown in the kept rows, and the Bundle itself.
     fn disclosed(&self, document: &Document<'_>, redacted: &Redacted) -> Vec<u32> {
-        let kept: HashSet<u32> = self.rows.iter().filter(|row| row.kept).filter_map(|row| row.resource).collect();
+        // In the order of the document.
+        let kept: Vec<u32> = self.rows.iter().filter(|row| row.kept).filter_map(|row| row.resource).collect();
         let row_of = |mut at: u32| {
             let parent = |at: u32| usize::try_from(at).ok().and_then(|at| document.resources().get(at)?.parent);
             while let Some(holder) = parent(at) {
@@ -352,7 +356,12 @@ impl Page {
             }
             None
         };
-        redacted.disclosed.iter().copied().filter(|at| row_of(*at).is_none_or(|row| kept.contains(&row))).collect()
+        redacted
+            .disclosed
+            .iter()
+            .copied()
+            .filter(|at| row_of(*at).is_none_or(|row| kept.binary_search(&row).is_ok()))
+            .collect()
     }
 }
 

@@ -110,7 +110,7 @@ pub struct Removal {
 pub struct Redacted {
     pub body: Vec<u8>,
     pub removals: Vec<Removal>,
-    /// The resources that are shown, wholly or in part.
+    /// The resources that are shown, wholly or in part, in order.
     pub disclosed: Vec<u32>,
     /// Of these, those that lack something.
     pub reduced: Vec<u32>,
