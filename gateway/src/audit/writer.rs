@@ -91,12 +91,18 @@ enum Health {
 const BATCH_BYTES: usize = 1 << 20;
 /// However fast records come, so many at most are not yet covered by a signature.
 const UNSIGNED_RECORDS: u64 = 4096;
-/// The least time between two batches: a single record is written at once, of many the next ones go together. Every sync
+/// The least time between two batches while several requests record at once: those of one interval go together. Every sync
 /// costs the processor as much as a dozen records do.
 const BATCH_INTERVAL: Duration = Duration::from_millis(1);
 /// How long a record that nobody waits for may be in memory alone.
 const NOTES_WAIT: Duration = Duration::from_millis(100);
 const HEAD_FILE: &str = "head.json";
+
+/// How long a record that has come waits for others, if the batch before was of several requests. Who asks one thing at a
+/// time waits for nobody.
+const fn pause(several: bool, since_last: Duration) -> Duration {
+    if several { BATCH_INTERVAL.saturating_sub(since_last) } else { Duration::ZERO }
+}
 
 impl Writer {
     /// Takes the log up where it stands. Nothing is written yet.
@@ -137,7 +143,7 @@ impl Writer {
     /// Serves commands until closed, or until nobody is left to send any. What is noted goes along.
     pub(super) fn run(mut self, commands: &Receiver<Command>, notes: &Notes) {
         let patience = self.settings.head_interval.min(NOTES_WAIT);
-        let mut last = Instant::now();
+        let (mut last, mut several) = (Instant::now(), false);
         loop {
             let first = match commands.recv_timeout(patience) {
                 Ok(command) => Some(command),
@@ -145,7 +151,7 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             if matches!(first, Some(Command::Write(_))) {
-                std::thread::sleep(BATCH_INTERVAL.saturating_sub(last.elapsed()));
+                std::thread::sleep(pause(several, last.elapsed()));
             }
             last = Instant::now();
             let mut batch = notes.take();
@@ -163,6 +169,7 @@ impl Writer {
                     command @ (Command::Head(_) | Command::Close(_)) => other = Some(command),
                 }
             }
+            several = batch.iter().filter(|write| write.ack.is_some()).count() > 1;
             if let Some(Command::Close(_)) = other {
                 batch.extend(notes.close());
             }
@@ -348,5 +355,20 @@ fn acknowledge(batch: Vec<Write>, receipts: Vec<Receipt>) {
 impl std::fmt::Display for Receipt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.seq, hex(&self.hash))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_several_requests_wait_for_the_rest_of_the_interval_and_a_lone_one_does_not() {
+        let micros = Duration::from_micros;
+        for (several, since_last, waits) in
+            [(false, 0, 0), (false, 200, 0), (true, 0, 1000), (true, 200, 800), (true, 1000, 0), (true, 5000, 0)]
+        {
+            assert_eq!(pause(several, micros(since_last)), micros(waits), "{several} {since_last}");
+        }
     }
 }
