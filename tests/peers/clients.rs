@@ -9,7 +9,7 @@ use crate::site::{CLIENT, Ground, Mode, NOWHERE, Site};
 
 const SCOPE: &str = "openid fhirUser launch/patient patient/*.rs offline_access";
 /// The sample EHR knows this patient; the provider believes whoever signs in.
-const AMARA: Person<'_> = Person { login: "amara-osei", patient: None, unticks: None };
+pub(crate) const AMARA: Person<'_> = Person { login: "amara-osei", patient: None, unticks: None };
 
 /// The JavaScript app, and where it listens.
 pub(crate) async fn javascript(packages: &Packages, ground: &Ground, scope: &str) -> (Peer, String) {
@@ -21,23 +21,34 @@ pub(crate) async fn javascript(packages: &Packages, ground: &Ground, scope: &str
 }
 
 async fn with_javascript(mode: Mode, person: Person<'_>) -> Option<(Site, Value, String)> {
-    let packages = Packages::found()?;
-    let ground = Ground::lay().await;
-    let (_app, address) = javascript(&packages, &ground, SCOPE).await;
-    let site = ground.open(&packages, mode, &format!("{address}/cb")).await;
+    Some(javascript_on(Ground::lay().await, &Packages::found()?, mode, person).await)
+}
+
+/// Somebody signs in at the JavaScript app: what it was told, and the page that asked for consent.
+pub(crate) async fn javascript_on(
+    ground: Ground,
+    packages: &Packages,
+    mode: Mode,
+    person: Person<'_>,
+) -> (Site, Value, String) {
+    let (_app, address) = javascript(packages, &ground, SCOPE).await;
+    let site = ground.open(packages, mode, &format!("{address}/cb")).await;
     let mut browser = Browser::new(site.world.anonymous().unwrap());
     let start = format!("{address}/launch?iss={}", site.base);
     let (back, consent) = browser.sign_in(&start, person, &format!("{address}/cb")).await;
     let told = browser.get(&back).await;
-    Some((site, serde_json::from_slice(&told.body).unwrap_or_else(|_| panic!("{}", told.text())), consent))
+    (site, serde_json::from_slice(&told.body).unwrap_or_else(|_| panic!("{}", told.text())), consent)
 }
 
 async fn with_python(mode: Mode) -> Option<Value> {
-    let packages = Packages::found()?;
+    python_on(Ground::lay().await, &Packages::found()?, mode).await
+}
+
+/// Amara signs in at the Python app: what it was told. `None` without a Python that has the client.
+pub(crate) async fn python_on(ground: Ground, packages: &Packages, mode: Mode) -> Option<Value> {
     let python = packages.python()?;
-    let ground = Ground::lay().await;
     let ca = ground.ca_file();
-    let site = ground.open(&packages, mode, "http://127.0.0.1:10/cb").await;
+    let site = ground.open(packages, mode, "http://127.0.0.1:10/cb").await;
     let mut command = tokio::process::Command::new(python);
     command.arg(script("app.py")).args([&site.base, CLIENT, NOWHERE, SCOPE]).env("REQUESTS_CA_BUNDLE", ca);
     let mut app = Peer::start(command);
@@ -49,7 +60,7 @@ async fn with_python(mode: Mode) -> Option<Value> {
 }
 
 #[track_caller]
-fn read_her_own_record(told: &Value) {
+pub(crate) fn read_her_own_record(told: &Value) {
     assert_eq!((&told["patient"], &told["family"]), (&"amara-osei".into(), &"Osei".into()), "{told}");
     assert!(told["observations"].as_u64().unwrap() > 0, "{told}");
 }

@@ -4,6 +4,7 @@
 //! each says `skipped`. It holds the sample patients: labelled as a whole, labelled inline, sensitive by code alone. The
 //! tests run one after the other: they share one server.
 
+mod clients;
 mod consents;
 mod coverage;
 mod exports;
