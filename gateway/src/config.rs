@@ -142,8 +142,9 @@ impl Config {
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.file.clone()];
         files_of(&Gateway::shape(), &self.gateway.shown(), &mut files);
+        let partner_shape = PartnerFile::shape();
         for partner in self.partners.iter() {
-            files_of(&PartnerFile::shape(), &partner.file.shown(), &mut files);
+            files_of(&partner_shape, &partner.file.shown(), &mut files);
         }
         files
     }
