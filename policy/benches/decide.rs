@@ -17,7 +17,7 @@ mod asked;
 use std::hint::black_box;
 use std::time::Instant;
 
-use asked::{loaded, records, search, subject};
+use asked::{Search, loaded, records, subject};
 use fhir_profiles::engine::ResourceFacts;
 use fhirwall_policy::consent::ConsentOutcome;
 use fhirwall_policy::permit::{DisclosureFacts, Memo, Permit};
@@ -37,7 +37,8 @@ fn main() {
         subject(&format!("X{fresh}"))
     };
     let known = subject("US");
-    let ask = |subject: &Subject| search(&set, subject);
+    let search = Search::new();
+    let ask = |subject: &Subject| search.by(subject, &set);
 
     println!("{PARTNERS} partners, {} policies", set.policies().count());
     let strangers: Vec<Subject> = (0..ROUNDS).map(|_| stranger()).collect();

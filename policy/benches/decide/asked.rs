@@ -19,20 +19,30 @@ use time::{Duration, OffsetDateTime};
 
 const NOW: OffsetDateTime = datetime!(2026-06-01 12:00 UTC);
 
-/// Decides on a search of all laboratory results by this caller.
-pub(crate) fn search(set: &PolicySet, subject: &Subject) -> Permit {
-    let endpoint = EndpointFacts {
-        name: "main".into(),
-        role: EndpointRole::Program,
-        bases: vec!["https://fhir.example.org/fhir".into(), "https://ehr.internal/fhir".into()],
-        consents: ConsentReading::default(),
-    };
-    let search = Interaction::SearchType {
-        kind: "Observation".parse().unwrap(),
-        query: Query::default().with("category", "laboratory"),
-    };
-    let asked = Asked { subject, interaction: &search, endpoint: &endpoint, risk: Risk::Low, now: NOW };
-    decide(set, &asked).unwrap_or_else(|denial| panic!("{denial:?}"))
+/// A search of all laboratory results.
+pub(crate) struct Search {
+    endpoint: EndpointFacts,
+    interaction: Interaction,
+}
+
+impl Search {
+    pub(crate) fn new() -> Self {
+        let endpoint = EndpointFacts {
+            name: "main".into(),
+            role: EndpointRole::Program,
+            bases: vec!["https://fhir.example.org/fhir".into(), "https://ehr.internal/fhir".into()],
+            consents: ConsentReading::default(),
+        };
+        let query = Query::default().with("category", "laboratory");
+        Self { endpoint, interaction: Interaction::SearchType { kind: "Observation".parse().unwrap(), query } }
+    }
+
+    /// Decides on it by this caller.
+    pub(crate) fn by(&self, subject: &Subject, set: &PolicySet) -> Permit {
+        let Self { endpoint, interaction } = self;
+        let asked = Asked { subject, interaction, endpoint, risk: Risk::Low, now: NOW };
+        decide(set, &asked).unwrap_or_else(|denial| panic!("{denial:?}"))
+    }
 }
 
 /// The shipped set with every partner under a ceiling of its own.
